@@ -1,0 +1,671 @@
+//! What is there: a channel, opened for reading.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Position;
+use crate::cursor::{Belief, Cursor, Growth, Rules, Step};
+use crate::error::{Attempt, FormatError, OpenError, ReadError, SeekError};
+use crate::handler::StageInfo;
+use crate::layout::PAGE;
+use crate::layout::control::{HEARTBEAT, RESERVED, SLOT, SLOTS, SYNCED, Slot, TRAIL, TRAIL_SLOTS};
+use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
+use crate::layout::frame::{Checksum, Kind, WORD};
+use crate::layout::header::{DRAFT, Header};
+use crate::memory::map::{Access, BorrowedView, Map, OwnedView, SharedBytes};
+use crate::publish::Window;
+use crate::reader::Reader;
+use crate::record::Record;
+use crate::seek::{self, Skip, Start};
+use crate::stages::StageLayout;
+use crate::sys::file;
+use crate::sys::lock::{self, Role};
+use crate::time::{TickUnit, boot_id};
+
+/// When the checksums of records are computed while reading. Lengths are compared with the file's always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Verify {
+    /// For each record.
+    Always,
+    /// For each record, unless the writer was alive when the channel was opened: then its bytes have not left the
+    /// memory in which they were written.
+    #[default]
+    UnlessLive,
+    /// Never. After a crash of the machine, lost and damaged records may then be returned as good ones.
+    Never,
+}
+
+/// How a channel stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum State {
+    /// Its writer lives.
+    Open,
+    /// The writer has closed it.
+    Closed,
+    /// A record no longer fitted.
+    Full,
+    /// The writer is dead. Everything that it appended is there.
+    Abandoned,
+    /// The machine has crashed, and the last records, which had not been synced, are damaged or lost.
+    Torn,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            State::Open => "open",
+            State::Closed => "closed",
+            State::Full => "full",
+            State::Abandoned => "abandoned",
+            State::Torn => "torn",
+        })
+    }
+}
+
+/// Where a channel ends at the moment, and how it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct EndPoint {
+    /// Position behind the last record.
+    pub position: Position,
+    /// Sequence of the record that would be next.
+    pub sequence: u64,
+    /// How the channel stands.
+    pub state: State,
+    /// Whether a terminal frame is in place: a dead writer's channel is abandoned before it is sealed, too.
+    pub sealed: bool,
+}
+
+/// Options for opening a channel; made by [`Channel::options`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "options do nothing until `open`"]
+pub struct ReadOptions {
+    verify: Verify,
+    stored: bool,
+    random: bool,
+}
+
+impl ReadOptions {
+    /// When checksums are computed. Default: unless the writer lives.
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Lets records dereference to their stored bytes, with what the stages put around or in place of the payload.
+    /// Needed for channels with a stage in place of the payload, whose records are then decoded by a
+    /// [`Decoder`](crate::Decoder). Default: off.
+    pub fn stored(mut self, stored: bool) -> Self {
+        self.stored = stored;
+        self
+    }
+
+    /// Tells the kernel that reads will jump about, so that it reads single pages instead of reading ahead. Default: off.
+    pub fn random_access(mut self, random: bool) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Opens the channel.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Channel, OpenError> {
+        Channel::open_with(path.as_ref(), &self)
+    }
+}
+
+/// A channel, opened for reading. Cloning it is cheap and opens nothing anew.
+///
+/// Opening works with nothing but read permission, on a read-only mount too, and while the channel is being written.
+/// As long as it is open its file is not reused, though it can be removed or renamed.
+///
+/// # Trust
+///
+/// A channel is read straight from its mapped file, under one assumption: **nobody but kekbit writes to the file or
+/// truncates it**. Whoever has permission to write to the file can break it; then records may change while they are
+/// looked at, and a truncated file ends the process by SIGBUS. Damage that is in the file when it is read is no such
+/// thing: it is found by checks, and lengths are compared with the file's before they are used.
+///
+/// # Example: read what is there
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("log.kek");
+/// # let mut writer = kekbit::Writer::create(&path)?;
+/// # writer.append(b"one")?;
+/// let channel = kekbit::Channel::open(&path)?;
+/// for record in channel.records() {
+///     let record = record?;
+///     println!("{} {}", record.sequence(), record.escape_ascii());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Example: what is no channel is not opened
+///
+/// ```
+/// use kekbit::{Channel, OpenError};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("notes.txt");
+/// std::fs::write(&path, "dear diary")?;
+/// assert!(matches!(Channel::open(&path), Err(OpenError::Format { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    file: File,
+    map: Arc<Map>,
+    header: Header,
+    layout: StageLayout,
+    verify: bool,
+    /// Whether the writer lived when the channel was opened.
+    live: bool,
+    /// Entries at or past this position do not exist.
+    entries_below: u64,
+    belief: Belief,
+    /// Bytes of the data region that the file had when the channel was opened.
+    data_len: u64,
+}
+
+/// How often opening starts over when the file is being reused, and how long it waits in between.
+const ATTEMPTS: u32 = 100;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
+
+impl Channel {
+    /// Opens the channel at `path`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Channel, OpenError> {
+        Channel::options().open(path)
+    }
+
+    /// Options for opening a channel.
+    pub fn options() -> ReadOptions {
+        ReadOptions::default()
+    }
+
+    fn open_with(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+        for _ in 0..ATTEMPTS {
+            let file = file::open(path, false).opening("open", path)?;
+            let kind = file.metadata().opening("look up", path)?.file_type();
+            if !kind.is_file() {
+                let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
+                return Err(OpenError::NotAFile { path: path.to_owned(), what });
+            }
+            // Held as long as the channel is open, so that the file is not reused meanwhile; and only a file that
+            // still has its name after that is the one that was asked for.
+            if lock::shared(&file, Role::Readers).opening("lock", path)?
+                && file::is_named(&file, path).opening("look up", path)?
+            {
+                return Channel::from_file(file, path, options);
+            }
+            std::thread::sleep(ATTEMPT_PAUSE);
+        }
+        Err(OpenError::Reused { path: path.to_owned() })
+    }
+
+    fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+        let format = |source| OpenError::Format { path: path.to_owned(), source };
+        let mut page = [0; PAGE as usize];
+        let read = read_up_to(&file, &mut page).opening("read", path)?;
+        let header = Header::decode(&page[..read]).map_err(format)?;
+        let metadata = file.metadata().opening("look up", path)?;
+        let (data, len) = (header.regions.data, metadata.len());
+        if len < data + WORD {
+            return Err(format(FormatError::Truncated { len, needed: data + WORD }));
+        }
+        let mut layout = StageLayout::new(&header.attributes.stages, header.max_record_len)
+            .map_err(|what| format(FormatError::Header(what)))?;
+        if options.stored {
+            (layout.prefix, layout.suffix) = (0, 0);
+        } else if let Some(stage) = &layout.replaced_by {
+            return Err(OpenError::Encoded {
+                path: path.to_owned(),
+                stage: stage.name.clone(),
+                id: stage.id,
+            });
+        }
+        let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
+        // A dead writer's file does not grow any more.
+        let total = data + header.capacity;
+        let reach = if live { total } else { len.min(total) & !7 };
+        let map = Map::new(&file, reach, Access::Read).opening("map", path)?;
+        if options.random {
+            map.expect_random().opening("advise on", path)?;
+        }
+        let same_boot =
+            header.boot_id == boot_id() && header.boot_id != [0; 16] && header.inode == metadata.ino();
+        let mut inner = Inner {
+            path: path.to_owned(),
+            file,
+            map: Arc::new(map),
+            layout,
+            verify: match options.verify {
+                Verify::Always => true,
+                Verify::UnlessLive => !live,
+                Verify::Never => false,
+            },
+            live,
+            entries_below: u64::MAX,
+            belief: Belief::LIVE,
+            data_len: len.min(total) - data & !7,
+            header,
+        };
+        if !live {
+            inner.believe(same_boot);
+        }
+        Ok(Channel { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn layout(&self) -> &StageLayout {
+        &self.inner.layout
+    }
+
+    pub(crate) fn share(&self, bytes: &[u8]) -> Option<SharedBytes> {
+        SharedBytes::new(&self.inner.map, bytes)
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.inner.header
+    }
+
+    /// A cursor that borrows this channel, at the first frame.
+    pub(crate) fn cursor(&self) -> Cursor<BorrowedView<'_>> {
+        self.cursor_with(self.inner.rules())
+    }
+
+    fn cursor_with(&self, rules: Rules) -> Cursor<BorrowedView<'_>> {
+        let inner = &*self.inner;
+        let view = BorrowedView::borrowed(&inner.map, inner.header.regions.data);
+        // SAFETY: the file had this length when it was opened, and only its end makes it shorter, behind the terminal.
+        let window = unsafe { Window::new(view, inner.data_len) };
+        Cursor::new(window, inner.header.first_sequence, rules)
+    }
+
+    /// A cursor that keeps the mapping alive by itself, at the first frame.
+    pub(crate) fn owned_cursor(&self) -> Cursor<OwnedView> {
+        let inner = &*self.inner;
+        let view = OwnedView::owned(Arc::clone(&inner.map), inner.header.regions.data);
+        // SAFETY: as in `cursor_with`.
+        let window = unsafe { Window::new(view, inner.data_len) };
+        Cursor::new(window, inner.header.first_sequence, inner.rules())
+    }
+
+    /// The records that are there: a plain iterator that ends at the tail. When more have been appended, it goes on.
+    pub fn records(&self) -> Records<'_> {
+        Records { channel: self, cursor: self.cursor(), skip: Skip::None, failed: false }
+    }
+
+    /// The records from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// See [`SeekError`].
+    pub fn records_from(&self, start: Start) -> Result<Records<'_>, SeekError> {
+        let mut records = self.records();
+        records.skip = seek::seek(self, &mut records.cursor, start)?;
+        Ok(records)
+    }
+
+    /// A reader of its own, from `start` on, that follows the channel while it is written.
+    ///
+    /// # Errors
+    ///
+    /// See [`SeekError`].
+    pub fn reader(&self, start: Start) -> Result<Reader, SeekError> {
+        Reader::new(self.clone(), start)
+    }
+
+    /// Where the channel ends at the moment, and how it stands. Looks at the index, and walks from its last entry.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn end_point(&self) -> Result<EndPoint, ReadError> {
+        let mut cursor = self.cursor();
+        let last = self.last_entry(|_| true);
+        cursor.move_to(last.position, last.sequence, self)?;
+        self.walk_to_end(&mut cursor, |_| ())
+    }
+
+    /// Checks every record from the first on, whatever the options said, and tells where the channel ends. Calls
+    /// `progress` with the position now and then, at least once every 64 KiB unless a record is longer.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`]; the position is that of the first damage.
+    pub fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
+        let rules = Rules { verify: true, ..self.inner.rules() };
+        self.walk_to_end(&mut self.cursor_with(rules), progress)
+    }
+
+    fn walk_to_end(
+        &self,
+        cursor: &mut Cursor<BorrowedView<'_>>,
+        mut progress: impl FnMut(Position),
+    ) -> Result<EndPoint, ReadError> {
+        let mut next = 0;
+        let (state, sealed) = loop {
+            match cursor.step(self)? {
+                Step::Record => {
+                    if cursor.position() >= next {
+                        progress(Position::new(cursor.position()));
+                        next = cursor.position() + (64 << 10);
+                    }
+                }
+                Step::End(kind) => break (end_state(kind), true),
+                Step::Torn => break (State::Torn, false),
+                Step::Nothing if self.writer_lives()? => break (State::Open, false),
+                // The writer is gone, but it may have written since the cursor looked: look again.
+                Step::Nothing if cursor.is_written() => {}
+                Step::Nothing => break (State::Abandoned, false),
+            }
+        };
+        let position = Position::new(cursor.position());
+        progress(position);
+        Ok(EndPoint { position, sequence: cursor.sequence(), state, sealed })
+    }
+
+    /// Asks the kernel whether the writer lives. A system call.
+    ///
+    /// # Errors
+    ///
+    /// If the file system does not support the question.
+    pub fn writer_lives(&self) -> Result<bool, ReadError> {
+        if !self.inner.live {
+            // It was dead already, and nobody can take its place.
+            return Ok(false);
+        }
+        lock::is_held(&self.inner.file, Role::Writer).reading("ask for the writer")
+    }
+
+    /// The last entry of index and trail that exists and for which `wanted` is true; it must be true of all earlier
+    /// entries if it is of a later one. If there is none, the beginning of the channel.
+    pub(crate) fn last_entry(&self, wanted: impl Fn(&Entry) -> bool) -> Entry {
+        self.inner.last_entry(wanted)
+    }
+
+    /// The path under which the channel was opened.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Version of the format: major, minor.
+    pub fn format_version(&self) -> (u16, u16) {
+        ((self.inner.header.version >> 48) as u16, (self.inner.header.version >> 32) as u16)
+    }
+
+    /// Whether the format is a draft, which may still change.
+    pub fn is_draft(&self) -> bool {
+        self.inner.header.features_reader & DRAFT != 0
+    }
+
+    /// The writer's number, chosen by the application.
+    pub fn writer_id(&self) -> u64 {
+        self.inner.header.writer_id
+    }
+
+    /// The channel's number, chosen by the application.
+    pub fn channel_id(&self) -> u64 {
+        self.inner.header.channel_id
+    }
+
+    /// Bytes for records.
+    pub fn capacity(&self) -> u64 {
+        self.inner.header.capacity
+    }
+
+    /// The longest record in bytes, as stored.
+    pub fn max_record_len(&self) -> u64 {
+        u64::from(self.inner.header.max_record_len)
+    }
+
+    /// How long to wait for a sign of life of the writer; `None` is for ever.
+    pub fn timeout(&self) -> Option<Duration> {
+        let header = &self.inner.header;
+        (header.timeout != 0).then(|| header.tick.duration(header.timeout))
+    }
+
+    /// The unit in which the timeout is recorded.
+    pub fn tick(&self) -> TickUnit {
+        self.inner.header.tick
+    }
+
+    /// When the channel was created, in nanoseconds since the Unix epoch.
+    pub fn created_nanos(&self) -> u64 {
+        self.inner.header.created
+    }
+
+    /// Sequence of the first record.
+    pub fn first_sequence(&self) -> u64 {
+        self.inner.header.first_sequence
+    }
+
+    /// Whether records carry a checksum.
+    pub fn checksum(&self) -> Checksum {
+        self.inner.header.checksum
+    }
+
+    /// What the records are, if the writer has said so.
+    pub fn content_type(&self) -> Option<&str> {
+        self.inner.header.attributes.content_type.as_deref()
+    }
+
+    /// The schema that the records follow, if the writer has said so.
+    pub fn schema(&self) -> Option<&str> {
+        self.inner.header.attributes.schema.as_deref()
+    }
+
+    /// The application's own keys and values.
+    pub fn meta(&self) -> &[(String, String)] {
+        &self.inner.header.attributes.user
+    }
+
+    /// The stages that each record went through, the outermost first.
+    pub fn stages(&self) -> &[StageInfo] {
+        &self.inner.header.attributes.stages
+    }
+
+    /// Whether what is synced outlives a power cut: not on a file system in memory.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    pub fn is_on_storage(&self) -> Result<bool, ReadError> {
+        file::file_system(&self.inner.file)
+            .map(file::FileSystem::is_storage)
+            .reading("look up the file system")
+    }
+
+    /// Up to where the records are known to be durable: what the writer says while it lives or in the same boot, else
+    /// what the last sync but one has left on the disk.
+    pub fn synced_tail(&self) -> Position {
+        let synced = match self.inner.belief.sound {
+            u64::MAX => self.inner.map.word(self.inner.header.regions.control + SYNCED),
+            _ => self.inner.synced_slot(),
+        };
+        Position::new(synced.min(self.inner.header.capacity))
+    }
+
+    /// Bytes of the data region that are reserved on the disk.
+    pub fn reserved(&self) -> u64 {
+        self.inner.map.word(self.inner.header.regions.control + RESERVED).min(self.inner.header.capacity)
+    }
+
+    /// Nanoseconds since the Unix epoch of the writer's last heartbeat, or of the creation.
+    pub fn heartbeat_nanos(&self) -> u64 {
+        self.inner.map.word(self.inner.header.regions.control + HEARTBEAT)
+    }
+
+    pub(crate) fn prepare(&self, from: u64, len: u64) {
+        let inner = &*self.inner;
+        // Reserved pages only: populating a hole would allocate it.
+        let end = (from + len).min(self.reserved()).min(inner.map.len() - inner.header.regions.data);
+        if from < end {
+            // A failure costs speed only.
+            let _ = inner.map.populate_read(inner.header.regions.data + from, end - from);
+        }
+    }
+}
+
+impl Growth for Channel {
+    fn data_len(&self) -> Result<u64, ReadError> {
+        let len = self.inner.file.metadata().reading("look up the file's length")?.len();
+        Ok(len.min(self.inner.map.len()).saturating_sub(self.inner.header.regions.data) & !7)
+    }
+}
+
+impl Inner {
+    fn rules(&self) -> Rules {
+        Rules {
+            salt: self.header.mixing(),
+            checksum: self.header.checksum,
+            verify: self.verify,
+            belief: self.belief,
+            around: (self.layout.prefix + self.layout.suffix) as u32,
+            max_record_len: self.header.max_record_len,
+        }
+    }
+
+    /// Finds out what may be believed of a channel whose writer is dead.
+    fn believe(&mut self, same_boot: bool) {
+        let synced = self.synced_slot();
+        if !same_boot {
+            self.entries_below = synced;
+        }
+        let last = self.last_entry(|_| true);
+        let ended = last.mark == Mark::Terminal;
+        self.belief = if same_boot || ended {
+            // What was in memory is still what was written; and an end that is durable vouches for all before it.
+            Belief { written: if ended { last.position } else { 0 }, sound: u64::MAX, believed: u64::MAX }
+        } else {
+            let believed = if self.header.checksum == Checksum::None { synced } else { u64::MAX };
+            Belief { written: synced, sound: synced, believed }
+        };
+    }
+
+    /// What the newer valid slot says of the synced tail; nothing valid is nothing synced.
+    fn synced_slot(&self) -> u64 {
+        let salt = self.header.mixing();
+        let [a, b] =
+            SLOTS.map(|at| Slot::decode(&self.map.words::<SLOT>(self.header.regions.control + at), salt));
+        Slot::newer(a, b).map_or(0, |slot| slot.synced.min(self.header.capacity))
+    }
+
+    fn entry(&self, at: u64) -> Option<Entry> {
+        let entry = Entry::decode(&self.map.words::<{ ENTRY as usize }>(at), self.header.mixing())?;
+        let reach = self.map.len() - self.header.regions.data;
+        (entry.position < self.entries_below && entry.position + WORD <= reach).then_some(entry)
+    }
+
+    fn last_entry(&self, wanted: impl Fn(&Entry) -> bool) -> Entry {
+        let regions = &self.header.regions;
+        let slots =
+            index_slots(self.header.capacity, self.header.index_interval).min(regions.index_len / ENTRY);
+        let beginning = Entry {
+            position: 0,
+            sequence: self.header.first_sequence,
+            time: self.header.created,
+            mark: Mark::Frame,
+        };
+        let mut best = beginning;
+        let (mut low, mut high) = (0, slots);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entry(regions.index + middle * ENTRY).filter(&wanted) {
+                Some(entry) => {
+                    if entry.position >= best.position {
+                        best = entry;
+                    }
+                    low = middle + 1;
+                }
+                None => high = middle,
+            }
+        }
+        for slot in 0..TRAIL_SLOTS {
+            if let Some(entry) = self.entry(regions.control + TRAIL + slot * ENTRY).filter(&wanted)
+                && entry.position > best.position
+            {
+                best = entry;
+            }
+        }
+        best
+    }
+}
+
+pub(crate) fn end_state(kind: Kind) -> State {
+    match kind {
+        Kind::Closed => State::Closed,
+        Kind::Full => State::Full,
+        _ => State::Abandoned,
+    }
+}
+
+fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < page.len() {
+        match file.read_at(&mut page[read..], read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+/// The records of a channel from some place on; made by [`Channel::records`].
+///
+/// It ends at the tail, and goes on when it is asked again after more has been appended. After an error it ends for
+/// good.
+#[derive(Debug)]
+pub struct Records<'c> {
+    channel: &'c Channel,
+    cursor: Cursor<BorrowedView<'c>>,
+    skip: Skip,
+    failed: bool,
+}
+
+impl<'c> Iterator for Records<'c> {
+    type Item = Result<Record<'c>, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.failed {
+                return None;
+            }
+            match self.cursor.step(self.channel) {
+                Ok(Step::Record) => {}
+                Ok(_) => return None,
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+            let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
+            let record = Record::new(self.cursor.record(), position, sequence, self.channel);
+            if self.skip == Skip::None || self.skip.is_over(&record) {
+                self.skip = Skip::None;
+                return Some(Ok(record));
+            }
+        }
+    }
+}

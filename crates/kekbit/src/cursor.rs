@@ -1,0 +1,284 @@
+//! Walking over frames: what every kind of reading has in common.
+//!
+//! A cursor stands between records. [`Cursor::step`] looks at the word there and either takes the record, or says that
+//! there is nothing yet, or how the channel ended. Padding and batches are passed through without the caller noticing:
+//! inner frames of a batch lie next to each other and next to the frame behind the batch, so that once a batch has been
+//! entered and checked as a whole, walking on is the same.
+//!
+//! What an invalid word means depends on who can have made it, see [`Belief`].
+
+use crate::Position;
+use crate::error::ReadError;
+use crate::layout::crc::crc32c_padded;
+use crate::layout::frame::{BATCH_HEADER, Checksum, Head, Kind, Salt, WORD, frame_len};
+use crate::layout::{u32_at, u64_at};
+use crate::memory::Memory;
+use crate::publish::Window;
+
+/// What a reader may believe of a channel, found out when it is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Belief {
+    /// A zero word below this position is damage: something was there.
+    pub(crate) written: u64,
+    /// A failed check below this position is damage; at or past it, it is the torn tail of a crash of the machine.
+    pub(crate) sound: u64,
+    /// Nothing at or past this position is believed at all.
+    pub(crate) believed: u64,
+}
+
+impl Belief {
+    /// The writer lives, or did a moment ago.
+    pub(crate) const LIVE: Belief = Belief { written: 0, sound: u64::MAX, believed: u64::MAX };
+}
+
+/// How a cursor checks what it finds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) salt: Salt,
+    pub(crate) checksum: Checksum,
+    /// Whether the checks of records are computed; lengths are compared with the bounds always.
+    pub(crate) verify: bool,
+    pub(crate) belief: Belief,
+    /// Bytes that the stages add to each record: none is shorter.
+    pub(crate) around: u32,
+    pub(crate) max_record_len: u32,
+}
+
+/// What a step has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// A record, now the current one.
+    Record,
+    /// Nothing yet.
+    Nothing,
+    /// A terminal frame.
+    End(Kind),
+    /// What a crash of the machine has left of the last writes.
+    Torn,
+}
+
+/// Tells how many bytes of the data region the file has by now.
+pub(crate) trait Growth {
+    fn data_len(&self) -> Result<u64, ReadError>;
+}
+
+/// A place between records.
+#[derive(Debug)]
+pub(crate) struct Cursor<M> {
+    window: Window<M>,
+    /// Sequence of the next record.
+    sequence: u64,
+    /// Position of the batch that was entered last, and where it ends.
+    batch: (u64, u64),
+    /// Position of the record that was taken last.
+    taken: u64,
+    rules: Rules,
+    /// A header word's upper half less `least` is at most `span` for every record that may be taken unverified.
+    least: u32,
+    span: u32,
+}
+
+impl<M: Memory> Cursor<M> {
+    /// A cursor at the first frame.
+    pub(crate) fn new(window: Window<M>, first_sequence: u64, rules: Rules) -> Cursor<M> {
+        let least = (Kind::Record as u32) << 28 | rules.around;
+        let span = rules.max_record_len.saturating_sub(rules.around);
+        Cursor { window, sequence: first_sequence, batch: (0, 0), taken: 0, rules, least, span }
+    }
+
+    /// Moves to a frame that is known to begin at `position` with the record `sequence`; `false`, and nowhere, if the
+    /// file does not reach that far.
+    pub(crate) fn move_to(
+        &mut self,
+        position: u64,
+        sequence: u64,
+        growth: &impl Growth,
+    ) -> Result<bool, ReadError> {
+        let moved = self.window.move_to(position) || (self.grow(growth)? && self.window.move_to(position));
+        if moved {
+            self.sequence = sequence;
+            self.batch = (0, 0);
+        }
+        Ok(moved)
+    }
+
+    /// Position of the next frame; inside a batch, of the batch.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        let at = self.window.at();
+        if at < self.batch.1 { self.batch.0 } else { at }
+    }
+
+    /// Sequence of the next record.
+    #[inline]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Position of the current record.
+    #[inline]
+    pub(crate) fn record_position(&self) -> u64 {
+        self.taken
+    }
+
+    /// The current record, as it is stored.
+    #[inline]
+    pub(crate) fn record(&self) -> M::Bytes<'_> {
+        self.window.payload()
+    }
+
+    /// Whether something has been written at this place.
+    pub(crate) fn is_written(&self) -> bool {
+        self.window.head().0 != 0
+    }
+
+    /// Takes the next record, if there is one.
+    #[inline]
+    pub(crate) fn step(&mut self, growth: &impl Growth) -> Result<Step, ReadError> {
+        let head = self.window.head();
+        if !self.rules.verify && head.kl().wrapping_sub(self.least) <= self.span {
+            let at = self.position();
+            if self.window.take(head) {
+                self.taken = at;
+                self.sequence += 1;
+                return Ok(Step::Record);
+            }
+        }
+        self.step_carefully(head, growth)
+    }
+
+    /// Everything but an unverified record that lies within the known bound.
+    #[inline(never)]
+    fn step_carefully(&mut self, mut head: Head, growth: &impl Growth) -> Result<Step, ReadError> {
+        loop {
+            let at = self.window.at();
+            if head.0 == 0 {
+                let damaged = at < self.rules.belief.written;
+                return if damaged {
+                    Err(self.corrupt("nothing is written here, but there is data behind"))
+                } else {
+                    Ok(Step::Nothing)
+                };
+            }
+            if at >= self.rules.belief.believed {
+                return Ok(Step::Torn);
+            }
+            let inner = at < self.batch.1;
+            let Some(kind) = Kind::from_number(head.kind_number()) else {
+                return self.unknown(head, growth);
+            };
+            if kind.is_terminal() {
+                let sound = head.len() == 0 && !inner && head.check() == self.rules.salt.mix(at, head.kl());
+                return if sound {
+                    Ok(Step::End(kind))
+                } else {
+                    self.invalid("a terminal frame does not pass its check")
+                };
+            }
+            let position = self.position();
+            if !self.take(head, growth)? {
+                return self.invalid("a frame reaches past the end of the file");
+            }
+            // The inner frames of a batch have been checked with it.
+            if self.rules.verify && !inner && !self.passes(at, head) {
+                self.window.move_to(at);
+                return self.invalid("a frame does not pass its check");
+            }
+            match kind {
+                Kind::Record => {
+                    if head.kl().wrapping_sub(self.least) > self.span {
+                        self.window.move_to(at);
+                        return self.invalid("a record has an impossible length");
+                    }
+                    self.taken = position;
+                    self.sequence += 1;
+                    return Ok(Step::Record);
+                }
+                Kind::Batch if inner => {
+                    self.window.move_to(at);
+                    return self.invalid("a batch lies inside a batch");
+                }
+                Kind::Batch => {
+                    let end = self.window.at();
+                    if !self.chains_up() || !self.window.enter() {
+                        self.window.move_to(at);
+                        return self.invalid("a batch does not hold what it says");
+                    }
+                    self.batch = (at, end);
+                }
+                // Padding, and kinds that may be passed over.
+                _ => {}
+            }
+            head = self.window.head();
+        }
+    }
+
+    /// An intact frame of an unknown kind is not damage, but something that a newer version has to say.
+    fn unknown(&mut self, head: Head, growth: &impl Growth) -> Result<Step, ReadError> {
+        let at = self.window.at();
+        let intact = self.take(head, growth)? && self.passes(at, head);
+        self.window.move_to(at);
+        if intact {
+            return Err(ReadError::UnknownKind { position: Position::new(at), kind: head.kind_number() });
+        }
+        self.invalid("a frame does not pass its check")
+    }
+
+    /// Takes the frame, if need be after asking how far the file reaches by now.
+    fn take(&mut self, head: Head, growth: &impl Growth) -> Result<bool, ReadError> {
+        Ok(self.window.take(head) || (self.grow(growth)? && self.window.take(head)))
+    }
+
+    /// Asks how far the file reaches by now; whether that is farther than was known.
+    #[cold]
+    fn grow(&mut self, growth: &impl Growth) -> Result<bool, ReadError> {
+        let len = growth.data_len()?;
+        let grown = len > self.window.bound();
+        if grown {
+            // SAFETY: the file has just been asked for its length.
+            unsafe { self.window.set_bound(len) };
+        }
+        Ok(grown)
+    }
+
+    /// Whether the frame that was taken at `at` passes its check.
+    fn passes(&self, at: u64, head: Head) -> bool {
+        let crc = match self.rules.checksum {
+            Checksum::Crc32c => crc32c_padded(self.window.payload().as_ref()),
+            Checksum::None => 0,
+        };
+        head.check() == crc ^ self.rules.salt.mix(at, head.kl())
+    }
+
+    /// Whether the batch that was taken is what it says: its inner frames are records of possible lengths, as many as
+    /// it counts, and end where it ends.
+    fn chains_up(&self) -> bool {
+        let payload = self.window.payload();
+        let bytes: &[u8] = payload.as_ref();
+        let len = bytes.len() as u64;
+        if len < BATCH_HEADER || len % 8 != 0 || u32_at(bytes, 4) != 0 {
+            return false;
+        }
+        let (mut at, mut left) = (BATCH_HEADER, u32_at(bytes, 0));
+        while left > 0 && at + WORD <= len {
+            let head = Head(u64_at(bytes, at as usize));
+            let possible = head.kl().wrapping_sub(self.least) <= self.span && head.check() == 0;
+            if !possible || at + frame_len(head.len()) > len {
+                return false;
+            }
+            at += frame_len(head.len());
+            left -= 1;
+        }
+        left == 0 && at == len
+    }
+
+    fn corrupt(&self, what: &'static str) -> ReadError {
+        ReadError::Corrupt { position: Position::new(self.position()), what }
+    }
+
+    /// What a failed check at this place means.
+    #[cold]
+    fn invalid(&self, what: &'static str) -> Result<Step, ReadError> {
+        if self.window.at() < self.rules.belief.sound { Err(self.corrupt(what)) } else { Ok(Step::Torn) }
+    }
+}

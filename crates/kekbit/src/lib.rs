@@ -1,0 +1,92 @@
+//! Ultralight persistent data channels: one writer appends records to a file at memory speed, any number of readers, in
+//! other threads and other processes, read it at the same time or years later.
+//!
+//! ```
+//! use kekbit::{Channel, Writer};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("orders.kek");
+//! let mut writer = Writer::create(&path)?;
+//! writer.append(b"buy 10")?;
+//!
+//! let channel = Channel::open(&path)?;
+//! for record in channel.records() {
+//!     println!("{}", record?.escape_ascii());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Writer`] creates a channel and appends to it: bytes, values that [`Encode`] themselves, space that was
+//!   [claimed](Writer::claim), [batches](Writer::batch). [`SharedWriter`] shares it between threads.
+//! - [`Channel`] is what is there; [`Channel::records`] a plain iterator over it, [`Reader`] follows it while it is
+//!   written, from any [`Start`], with any [`Wait`].
+//! - [`Handler`] is a stage of the write operation; [`Timestamp`] and [`SequenceStamp`] are built in, [`Decoder`]
+//!   undoes the others.
+//! - [`Channel::seal`] ends a channel whose writer has died.
+//!
+//! # Trust
+//!
+//! Channels are read straight from memory-mapped files. That is sound as long as nobody but kekbit writes to such a
+//! file or truncates it while it is open; see [`Channel`].
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "kekbit supports Linux only: it relies on open-file-description locks, fallocate and MADV_POPULATE"
+);
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("kekbit supports 64-bit systems only: a channel is mapped as a whole");
+
+// In the order in which data flows: bytes, memory, protocol, file, writer, reader.
+mod layout;
+
+mod memory;
+mod publish;
+
+mod error;
+mod position;
+mod sys;
+mod time;
+
+mod encode;
+mod handler;
+mod stages;
+
+mod options;
+mod pen;
+mod writer;
+
+mod batch;
+mod claim;
+mod shared;
+
+mod channel;
+mod cursor;
+mod decoder;
+mod reader;
+mod record;
+mod seal;
+mod seek;
+mod wait;
+
+pub use batch::Batch;
+pub use channel::{Channel, EndPoint, ReadOptions, Records, State, Verify};
+pub use claim::Claim;
+pub use decoder::{DecodeError, Decoded, Decoder, DecoderBuilder};
+pub use encode::{Encode, EncodeError};
+pub use error::{
+    AppendError, CreateError, FormatError, OpenError, ReadError, SealError, SeekError, SyncError,
+};
+pub use handler::{AppendContext, Chain, Field, Handler, Push, Stage, StageError, StageInfo};
+pub use layout::frame::Checksum;
+pub use options::{Durability, Prepare, WriterOptions};
+pub use position::Position;
+pub use reader::{End, Reader};
+pub use record::{Record, SharedRecord};
+pub use seal::Sealed;
+pub use seek::Start;
+pub use shared::{SharedError, SharedWriter};
+pub use stages::{SequenceStamp, Timestamp};
+pub use time::TickUnit;
+pub use wait::Wait;
+pub use writer::{Appended, Writer};

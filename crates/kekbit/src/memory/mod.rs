@@ -1,0 +1,63 @@
+//! Memory that a writer and its readers share.
+//!
+//! [`Memory`] is what the publish protocol needs of it, so that the protocol runs over a mapped file in earnest and
+//! over a model checker's memory in tests. [`map`] is the mapped file.
+
+pub(crate) mod map;
+
+/// The data region of a channel, as the publish protocol sees it.
+///
+/// Offsets count from the beginning of the region. The methods are unsafe because they do not check them: the one
+/// comparison that an append or a read makes anyway is the check, and it is made by the caller.
+///
+/// # Safety
+///
+/// Every method requires `at` to be a multiple of 8 and the bytes that it touches to lie inside the region, in the
+/// part that is reserved on the disk. The storing methods require that this is the channel's only writer and that no
+/// reader has been told of the bytes in question.
+pub(crate) trait Memory {
+    /// Bytes of a published payload, for as long as this memory gives them.
+    type Bytes<'a>: AsRef<[u8]>
+    where
+        Self: 'a;
+
+    /// Bytes of the region.
+    fn len(&self) -> u64;
+
+    /// Loads the word at `at`, so that everything that was stored before it was published is visible afterwards:
+    /// Acquire, the partner of [`Memory::publish`].
+    ///
+    /// # Safety
+    ///
+    /// See the trait.
+    unsafe fn load(&self, at: u64) -> u64;
+
+    /// Stores `word` at `at` after everything that was stored before: Release, the partner of [`Memory::load`].
+    ///
+    /// # Safety
+    ///
+    /// See the trait.
+    unsafe fn publish(&self, at: u64, word: u64);
+
+    /// Stores a zero at `at`, where readers will look for the next frame. Relaxed: the publication that follows makes
+    /// it visible together with the frame before it.
+    ///
+    /// # Safety
+    ///
+    /// See the trait.
+    unsafe fn clear(&self, at: u64);
+
+    /// Copies `bytes` to `at` and fills the last word with zeros.
+    ///
+    /// # Safety
+    ///
+    /// See the trait; the zeros count among the bytes touched.
+    unsafe fn fill(&self, at: u64, bytes: &[u8]);
+
+    /// The `len` bytes at `at`.
+    ///
+    /// # Safety
+    ///
+    /// See the trait; also, they must be published (or be the writer's own), so that they never change again.
+    unsafe fn bytes(&self, at: u64, len: u64) -> Self::Bytes<'_>;
+}

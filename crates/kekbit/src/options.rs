@@ -1,0 +1,439 @@
+//! What can be chosen when a channel is created, and how the file comes into being: all at once or not at all.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use crate::error::{Attempt, CreateError};
+use crate::handler::{Chain, Push};
+use crate::layout::attributes::Attributes;
+use crate::layout::control::{HEARTBEAT, RESERVED, SLOTS, Slot};
+use crate::layout::frame::{Checksum, MAX_CAPACITY, MIN_CAPACITY, WORD, longest_record};
+use crate::layout::header::{ATTRIBUTES_MAX, DRAFT, Header, INDEX_INTERVAL, Regions, VERSION};
+use crate::layout::{PAGE, round_up};
+use crate::memory::map::{Access, Map};
+use crate::pen::{Pen, PenStart};
+use crate::sys::file::{self, Unnamed};
+use crate::sys::lock::{self, Role};
+use crate::time::{TickUnit, boot_id, unix_nanos};
+use crate::writer::Writer;
+
+/// When what was appended is made durable, that is, outlives a power cut. Whatever the choice, it is visible to readers
+/// at once and outlives this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Never by itself, not even at the end; the kernel writes it some time.
+    Never,
+    /// When the channel ends, and whenever [`Writer::sync`](crate::Writer::sync) is called.
+    #[default]
+    AtEnd,
+    /// Before each append returns. Also whenever `sync` is called and at the end.
+    Each,
+}
+
+/// How the pages ahead of the tail are made present, so that appending does not fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Prepare {
+    /// Not at all: each new page faults when it is first written. Least memory, longest tail.
+    OnDemand,
+    /// The appending thread prepares this many bytes at once whenever it reaches the end of what is prepared.
+    Inline(u32),
+    /// As much as there is, when the space for it is reserved.
+    All,
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        Prepare::Inline(256 << 10)
+    }
+}
+
+impl Prepare {
+    /// Bytes to prepare at once.
+    pub(crate) fn step(self, capacity: u64) -> Option<u64> {
+        match self {
+            Prepare::OnDemand => None,
+            Prepare::Inline(bytes) => Some(u64::from(bytes).max(PAGE)),
+            Prepare::All => Some(capacity),
+        }
+    }
+}
+
+/// Options of a new channel; made by [`Writer::options`](crate::Writer::options).
+///
+/// # Example: a channel with everything chosen
+///
+/// ```
+/// use std::time::Duration;
+/// use kekbit::{Checksum, Durability, TickUnit, Timestamp, Writer};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let mut writer = Writer::options()
+///     .capacity(1 << 20)
+///     .max_record_len(4096)
+///     .timeout(Duration::from_secs(5))
+///     .writer_id(7)
+///     .channel_id(42)
+///     .content_type("application/x-ticks")
+///     .meta("venue", "XETR")
+///     .durability(Durability::AtEnd)
+///     .stage(Timestamp::new(TickUnit::Nanos))
+///     .create(dir.path().join("ticks.kek"))?;
+/// writer.append(b"first")?;
+/// writer.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `create`"]
+pub struct WriterOptions<C = ()> {
+    capacity: u64,
+    max_record_len: Option<u64>,
+    timeout: Option<Duration>,
+    tick: TickUnit,
+    writer_id: u64,
+    channel_id: u64,
+    first_sequence: u64,
+    checksum: Checksum,
+    attributes: Attributes,
+    mode: u32,
+    durability: Durability,
+    prepare: Prepare,
+    force: bool,
+    chain: C,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        WriterOptions {
+            capacity: 1 << 30,
+            max_record_len: None,
+            timeout: None,
+            tick: TickUnit::Nanos,
+            writer_id: 0,
+            channel_id: 0,
+            first_sequence: 0,
+            checksum: Checksum::Crc32c,
+            attributes: Attributes::default(),
+            mode: 0o600,
+            durability: Durability::default(),
+            prepare: Prepare::default(),
+            force: false,
+            chain: (),
+        }
+    }
+}
+
+impl<C: Chain> WriterOptions<C> {
+    /// Bytes for records, 4096 to 2⁴⁶ (64 TiB), rounded up to a multiple of 4096. Each record takes 8 bytes and its
+    /// length rounded up to 8. Default: 1 GiB. Space is reserved on the disk as the channel grows.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// The longest record in bytes, as stored, with what the stages add: at most 2²⁸ - 1 (256 MiB - 1), and at most
+    /// the capacity less 16. Default: the smaller of 1 MiB and an eighth of the capacity.
+    pub fn max_record_len(mut self, bytes: u64) -> Self {
+        self.max_record_len = Some(bytes);
+        self
+    }
+
+    /// How long a reader waits for a sign of life before it says that the channel timed out. Default: for ever.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The unit in which the timeout is recorded. Default: nanoseconds.
+    pub fn tick(mut self, unit: TickUnit) -> Self {
+        self.tick = unit;
+        self
+    }
+
+    /// A number for the writer, for the application to choose. Default: 0.
+    pub fn writer_id(mut self, id: u64) -> Self {
+        self.writer_id = id;
+        self
+    }
+
+    /// A number for the channel, for the application to choose. Default: 0.
+    pub fn channel_id(mut self, id: u64) -> Self {
+        self.channel_id = id;
+        self
+    }
+
+    /// The sequence of the first record, at most 2⁶³. Default: 0.
+    pub fn first_sequence(mut self, sequence: u64) -> Self {
+        self.first_sequence = sequence;
+        self
+    }
+
+    /// Whether records carry a checksum. Default: CRC-32C.
+    pub fn checksum(mut self, checksum: Checksum) -> Self {
+        self.checksum = checksum;
+        self
+    }
+
+    /// What the records are, for instance a media type.
+    pub fn content_type(mut self, text: impl Into<String>) -> Self {
+        self.attributes.content_type = Some(text.into());
+        self
+    }
+
+    /// The name of the schema that the records follow.
+    pub fn schema(mut self, text: impl Into<String>) -> Self {
+        self.attributes.schema = Some(text.into());
+        self
+    }
+
+    /// Adds a key and a value of the application's own to the header. All attributes together have 3864 bytes.
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.user.push((key.into(), value.into()));
+        self
+    }
+
+    /// Permission bits of the file, before the process's mask. Default: 0600.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// When records become durable. Default: at the end.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How pages are made ready ahead of the tail. Default: 256 KiB at a time, by the appending thread.
+    pub fn prepare(mut self, prepare: Prepare) -> Self {
+        self.prepare = prepare;
+        self
+    }
+
+    /// Writes also on a file system that other machines may share, where nobody can tell whether the writer lives.
+    /// Default: refused.
+    pub fn force_shared_file_system(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Adds `handler` as the innermost stage: its bytes lie next to the payload.
+    pub fn stage<H>(self, handler: H) -> WriterOptions<C::Output>
+    where
+        C: Push<H>,
+    {
+        WriterOptions {
+            chain: self.chain.push(handler),
+            capacity: self.capacity,
+            max_record_len: self.max_record_len,
+            timeout: self.timeout,
+            tick: self.tick,
+            writer_id: self.writer_id,
+            channel_id: self.channel_id,
+            first_sequence: self.first_sequence,
+            checksum: self.checksum,
+            attributes: self.attributes,
+            mode: self.mode,
+            durability: self.durability,
+            prepare: self.prepare,
+            force: self.force,
+        }
+    }
+
+    /// Creates the channel. The file has its name when it is complete and not before; nothing is left behind otherwise.
+    ///
+    /// # Durability
+    ///
+    /// The header is synced always; the name in its directory unless the policy is never.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`]. Of several processes that create the same path one succeeds.
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Writer<C>, CreateError> {
+        let path = path.as_ref();
+        let header = self.header()?;
+        if path.symlink_metadata().is_ok() {
+            return Err(CreateError::AlreadyExists { path: path.to_owned() });
+        }
+        let unnamed = Unnamed::create(path, self.mode).creating("create", path)?;
+        self.check_file_system(&unnamed, path)?;
+        self.establish(unnamed, header, path)
+    }
+
+    /// Creates the channel in the file of a retired one, which loses its name and its content. Its pages are in memory
+    /// and its space is reserved already, so that this is faster than a fresh file.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::InUse`] while anybody reads or writes the retired channel; then nothing has happened.
+    pub fn create_from(
+        self,
+        retired: impl AsRef<Path>,
+        path: impl AsRef<Path>,
+    ) -> Result<Writer<C>, CreateError> {
+        let (retired, path) = (retired.as_ref(), path.as_ref());
+        let mut header = self.header()?;
+        if path.symlink_metadata().is_ok() {
+            return Err(CreateError::AlreadyExists { path: path.to_owned() });
+        }
+        let old = file::open(retired, true).creating("open", retired)?;
+        let in_use = || CreateError::InUse { path: retired.to_owned() };
+        let locked = lock::exclusive(&old, Role::Readers).creating("lock", retired)?;
+        if !locked || lock::is_held(&old, Role::Writer).creating("lock", retired)? {
+            return Err(in_use());
+        }
+        if !file::is_named(&old, retired).creating("look up", retired)? {
+            return Err(in_use());
+        }
+        let mut page = vec![0; PAGE as usize];
+        let read = old.read_at(&mut page, 0).creating("read", retired)?;
+        let before = Header::decode(&page[..read])
+            .map_err(|source| CreateError::Retired { path: retired.to_owned(), source })?;
+        header.salt = next_salt(before.salt, header.salt);
+        // From here on the file belongs to the new channel, or to nobody.
+        let unnamed = Unnamed::take(old, retired, path).creating("rename", retired)?;
+        self.check_file_system(&unnamed, path)?;
+        let len = unnamed.file.metadata().creating("look up", path)?.len();
+        let total = header.regions.data + header.capacity;
+        if len > total {
+            unnamed.file.set_len(total).creating("shorten", path)?;
+        }
+        // Header, control, index and the first word; what is behind is stale by its salt. In small pieces: large ones
+        // would make every later sync write large pieces too.
+        let clear = header.regions.data + PAGE;
+        for at in (0..clear).step_by(PAGE as usize) {
+            unnamed.file.write_all_at(&[0; PAGE as usize], at).creating("clear", path)?;
+        }
+        self.establish(unnamed, header, path)
+    }
+
+    fn header(&self) -> Result<Header, CreateError> {
+        let wrong = |text: String| Err(CreateError::Options(text));
+        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
+            return wrong(format!(
+                "capacity of {} bytes is outside {MIN_CAPACITY} to {MAX_CAPACITY}",
+                self.capacity
+            ));
+        }
+        let capacity = round_up(self.capacity, PAGE);
+        let max_record_len = self.max_record_len.unwrap_or((1 << 20).min(capacity / 8));
+        if max_record_len > longest_record(capacity) {
+            return wrong(format!(
+                "max_record_len of {max_record_len} bytes exceeds the {} that a capacity of {capacity} allows",
+                longest_record(capacity)
+            ));
+        }
+        if self.first_sequence > 1 << 63 {
+            return wrong(format!("first_sequence {} exceeds 2^63", self.first_sequence));
+        }
+        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+            return wrong(format!(
+                "mode {:o}: expected permission bits that let the owner read and write",
+                self.mode
+            ));
+        }
+        let mut attributes = self.attributes.clone();
+        self.chain.describe(&mut attributes.stages);
+        let around =
+            attributes.stages.iter().map(|s| u64::from(s.prefix_len) + u64::from(s.suffix_len)).sum::<u64>();
+        if around > max_record_len {
+            return wrong(format!("the stages add {around} bytes to a record of at most {max_record_len}"));
+        }
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt)
+            .map_err(|error| CreateError::Options(format!("no randomness for the salt: {error}")))?;
+        let header = Header {
+            version: VERSION,
+            writer_id: self.writer_id,
+            channel_id: self.channel_id,
+            capacity,
+            max_record_len: max_record_len as u32,
+            tick: self.tick,
+            checksum: self.checksum,
+            timeout: self.timeout.map_or(0, |timeout| self.tick.ticks(timeout).max(1)),
+            created: unix_nanos(),
+            first_sequence: self.first_sequence,
+            salt,
+            boot_id: boot_id(),
+            inode: 0,
+            regions: Regions::for_capacity(capacity, INDEX_INTERVAL),
+            index_interval: INDEX_INTERVAL,
+            features_reader: DRAFT,
+            features_sealer: 0,
+            features_info: 0,
+            attributes,
+        };
+        if header.encode().is_none() {
+            return wrong(format!(
+                "the attributes and stages exceed the {ATTRIBUTES_MAX} bytes of the header"
+            ));
+        }
+        Ok(header)
+    }
+
+    fn check_file_system(&self, unnamed: &Unnamed, path: &Path) -> Result<(), CreateError> {
+        let file_system = file::file_system(&unnamed.file).creating("look up the file system of", path)?;
+        if let Some(name) = file_system.shared_between_machines().filter(|_| !self.force) {
+            return Err(CreateError::SharedFileSystem { path: path.to_owned(), file_system: name });
+        }
+        if file_system.is_btrfs() {
+            file::disable_copy_on_write(&unnamed.file).creating("disable copy-on-write of", path)?;
+        }
+        Ok(())
+    }
+
+    /// Turns a file that nobody else knows, empty or cleared, into a channel, and gives it its name.
+    fn establish(self, unnamed: Unnamed, mut header: Header, path: &Path) -> Result<Writer<C>, CreateError> {
+        let file = &unnamed.file;
+        if !lock::exclusive(file, Role::Writer).creating("lock", path)? {
+            return Err(CreateError::InUse { path: path.to_owned() });
+        }
+        let metadata = file.metadata().creating("look up", path)?;
+        header.inode = metadata.ino();
+        let Regions { control, data, .. } = header.regions;
+        let total = data + header.capacity;
+        let generous = if self.prepare == Prepare::All { total } else { total.min(data + (64 << 10)) };
+        let generous = generous.max(metadata.len());
+        file::reserve(file, 0, generous)
+            .or_else(|_| file::reserve(file, 0, data + PAGE))
+            .creating("reserve space for", path)?;
+        let reserved = file.metadata().creating("look up", path)?.len().min(total) - data;
+        let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
+        file.write_all_at(&page, 0).creating("write", path)?;
+        let map = Map::new(file, total, Access::Write).creating("map", path)?;
+        map.store(control + RESERVED, reserved);
+        map.store(control + HEARTBEAT, header.created);
+        map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
+        file.sync_all().creating("sync", path)?;
+        let second = unnamed.reopen().creating("reopen", path)?;
+        // Given back by name: closing the first descriptor does not release what the mapping keeps.
+        lock::release(file, Role::Readers).creating("unlock", path)?;
+        unnamed.name(path).creating("name", path)?;
+        if self.durability != Durability::Never {
+            file::sync_directory(file::directory_of(path)).creating("sync the directory of", path)?;
+        }
+        let start = PenStart {
+            tail: 0,
+            sequence: header.first_sequence,
+            reserved,
+            index_used: 0,
+            synced: 0,
+            slot_counter: 1,
+        };
+        debug_assert!(reserved >= WORD);
+        // SAFETY: the mapping is of this file, for which `header` has just been written. The writer's lock is held, and
+        // no channel is ever given a second pen. `reserved` comes from the file's length.
+        let pen = unsafe { Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare) };
+        Ok(Writer::new(pen, self.chain))
+    }
+}
+
+/// A salt for the next life of a file: not the old one, whatever the randomness is worth, so that no frame of the old
+/// life passes for one of the new.
+fn next_salt(old: [u8; 16], random: [u8; 16]) -> [u8; 16] {
+    u128::from_le_bytes(old).wrapping_add(u128::from_le_bytes(random) | 1).to_le_bytes()
+}

@@ -1,0 +1,312 @@
+//! What a writer does to its file, without the stages: frames, index, space, durability, the end.
+//!
+//! The fast path is [`Room`]'s; this is everything that its `limit` stands for. [`Pen::make_room`] is called when a
+//! frame does not fit below the limit, does whatever is due there (reserve space, prepare pages, write an entry of the
+//! index or the trail), and sets the next limit. The sealer of an abandoned channel uses the same code for its end.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use crate::error::{AppendError, SyncError, is_no_space};
+use crate::layout::control::{HEARTBEAT, RESERVED, SLOTS, SYNCED, Slot, TRAIL, TRAIL_SLOTS, TRAIL_STEP};
+use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
+use crate::layout::frame::{Kind, MAX_PAYLOAD, WORD, frame_len};
+use crate::layout::header::Header;
+use crate::layout::{PAGE, round_up};
+use crate::memory::map::{Map, OwnedView};
+use crate::options::{Durability, Prepare};
+use crate::publish::Room;
+use crate::sys::file::reserve;
+use crate::time::Clock;
+
+/// Least and most bytes by which the reservation grows; in between it doubles.
+const RESERVE_STEP: (u64, u64) = (256 << 10, 4 << 20);
+
+/// The writing side of a channel file.
+#[derive(Debug)]
+pub(crate) struct Pen {
+    pub(crate) room: Room<OwnedView>,
+    /// Sequence of the next record.
+    pub(crate) sequence: u64,
+    pub(crate) clock: Clock,
+    pub(crate) header: Header,
+    /// `None` while it may go on, else how it ended.
+    ended: Option<Kind>,
+    poison: Option<Errno>,
+    map: Arc<Map>,
+    /// Not the description that the writer's lock lies on: a forked child inherits this one.
+    file: File,
+    durability: Durability,
+    prepare: Prepare,
+    /// Bytes of the data region that are reserved, and that are prepared.
+    reserved: u64,
+    prepared: u64,
+    /// A frame that reaches past these is preceded by an entry.
+    next_index: u64,
+    next_trail: u64,
+    index_used: u64,
+    trail_used: u64,
+    synced: u64,
+    slot_counter: u64,
+}
+
+/// Where a pen begins to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PenStart {
+    pub(crate) tail: u64,
+    pub(crate) sequence: u64,
+    pub(crate) reserved: u64,
+    pub(crate) index_used: u64,
+    pub(crate) synced: u64,
+    pub(crate) slot_counter: u64,
+}
+
+impl Pen {
+    /// # Safety
+    ///
+    /// `map` is a writable mapping of `file`, whose header is `header`, and this is the only pen of that file. The file
+    /// has the first `start.reserved` bytes of the data region, and the word at `start.tail` is among them.
+    pub(crate) unsafe fn new(
+        map: Arc<Map>,
+        file: File,
+        header: Header,
+        start: PenStart,
+        durability: Durability,
+        prepare: Prepare,
+    ) -> Pen {
+        let view = OwnedView::owned(Arc::clone(&map), header.regions.data);
+        // SAFETY: as this function requires.
+        let room =
+            unsafe { Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum) };
+        Pen {
+            room,
+            sequence: start.sequence,
+            clock: Clock::default(),
+            ended: None,
+            poison: None,
+            map,
+            file,
+            durability,
+            prepare,
+            reserved: start.reserved,
+            prepared: 0,
+            next_index: start.tail,
+            next_trail: start.tail,
+            index_used: start.index_used,
+            trail_used: 0,
+            synced: start.synced,
+            slot_counter: start.slot_counter,
+            header,
+        }
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// The longest payload that a frame of this channel can have.
+    pub(crate) fn longest_frame(&self) -> u64 {
+        MAX_PAYLOAD.min(self.header.capacity - 2 * WORD)
+    }
+
+    /// Whether a payload of `len` bytes fits what is left of the capacity.
+    pub(crate) fn has_capacity_for(&self, len: u64) -> bool {
+        self.ended.is_none() && self.room.tail() + frame_len(len) + WORD <= self.header.capacity
+    }
+
+    /// Makes sure that a frame with `len` bytes of payload, not more than a frame can have, fits below the limit.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn make_room(&mut self, len: u64) -> Result<(), AppendError> {
+        if let Some(errno) = self.poison {
+            return Err(AppendError::Poisoned { source: errno.into() });
+        }
+        match self.ended {
+            Some(Kind::Full) => return Err(AppendError::Full { capacity: self.header.capacity }),
+            Some(_) => return Err(AppendError::Closed),
+            None => {}
+        }
+        let tail = self.room.tail();
+        let need = tail + frame_len(len) + WORD;
+        if need > self.header.capacity {
+            return match self.end(Kind::Full) {
+                Ok(()) | Err(SyncError::Trim { .. }) => {
+                    Err(AppendError::Full { capacity: self.header.capacity })
+                }
+                Err(SyncError::Failed { source }) => Err(AppendError::Sync { source }),
+            };
+        }
+        self.reserve_for(need)?;
+        self.prepare_for(need);
+        if need > self.next_index {
+            self.write_index(Mark::Frame);
+            self.next_index = tail + self.header.index_interval;
+        }
+        if need > self.next_trail {
+            self.write_trail();
+            self.next_trail = tail + TRAIL_STEP;
+        }
+        let prepared = if self.prepared >= need { self.prepared } else { u64::MAX };
+        let next = self.reserved.min(prepared).min(self.next_index).min(self.next_trail).max(need);
+        // SAFETY: `need` is reserved, and `next` is either that or not above what is.
+        unsafe { self.room.set_limit(next) };
+        Ok(())
+    }
+
+    fn reserve_for(&mut self, need: u64) -> Result<(), AppendError> {
+        if need <= self.reserved {
+            return Ok(());
+        }
+        let data = self.header.regions.data;
+        let exact = round_up(need, PAGE);
+        let step = self.reserved.clamp(RESERVE_STEP.0, RESERVE_STEP.1);
+        let generous = round_up((self.reserved + step).max(need), PAGE).min(self.header.capacity);
+        let mut reached = generous;
+        let mut result = reserve(&self.file, data + self.reserved, data + generous);
+        if result.is_err_and(is_no_space) {
+            reached = exact;
+            result = reserve(&self.file, data + self.reserved, data + exact);
+        }
+        match result {
+            Ok(()) => {}
+            Err(errno) if is_no_space(errno) => {
+                return Err(AppendError::NoSpace { needed: need - self.reserved, source: errno.into() });
+            }
+            Err(errno) => return Err(AppendError::Io { action: "reserve space", source: errno.into() }),
+        }
+        self.reserved = reached;
+        self.map.store(self.header.regions.control + RESERVED, self.reserved);
+        Ok(())
+    }
+
+    /// Populates pages ahead of the tail. A failure costs speed only: the pages are reserved, and fault one by one.
+    fn prepare_for(&mut self, need: u64) {
+        let Some(step) = self.prepare.step(self.header.capacity) else { return };
+        if need <= self.prepared {
+            return;
+        }
+        let from = self.prepared.max(self.room.tail() & !(PAGE - 1));
+        let to = round_up(need.max(from + step), PAGE).min(self.reserved);
+        if self.map.populate_write(self.header.regions.data + from, to - from).is_ok() {
+            self.prepared = to;
+        }
+    }
+
+    fn entry(&mut self, mark: Mark) -> [u8; ENTRY as usize] {
+        let entry =
+            Entry { position: self.room.tail(), sequence: self.sequence, time: self.clock.now(), mark };
+        entry.encode(self.header.mixing())
+    }
+
+    /// Adds an entry for the tail to the index, if a slot is left; the last one is the terminal's.
+    fn write_index(&mut self, mark: Mark) {
+        let slots = index_slots(self.header.capacity, self.header.index_interval)
+            .min(self.header.regions.index_len / ENTRY);
+        if self.index_used + u64::from(mark == Mark::Frame) < slots {
+            let bytes = self.entry(mark);
+            self.map.store_words(self.header.regions.index + self.index_used * ENTRY, &bytes);
+            self.index_used += 1;
+        }
+    }
+
+    fn write_trail(&mut self) {
+        let bytes = self.entry(Mark::Frame);
+        let slot = self.trail_used % TRAIL_SLOTS;
+        self.map.store_words(self.header.regions.control + TRAIL + slot * ENTRY, &bytes);
+        self.trail_used += 1;
+    }
+
+    /// Tells readers that the writer lives although it has nothing to say, and when.
+    pub(crate) fn heartbeat(&mut self) {
+        if self.ended.is_some() || self.poison.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        self.map.store(self.header.regions.control + HEARTBEAT, now);
+        // Slots that what is still to be written will not need may tell of times.
+        let rest = 2 * ((self.header.capacity - self.room.tail()) / self.header.index_interval) + 2;
+        let slots = index_slots(self.header.capacity, self.header.index_interval);
+        if self.index_used + rest < slots {
+            self.write_index(Mark::Frame);
+        }
+    }
+
+    /// Makes everything that was appended durable. A failure poisons the pen for good.
+    pub(crate) fn sync(&mut self) -> Result<(), SyncError> {
+        if let Some(errno) = self.poison {
+            return Err(SyncError::Failed { source: errno.into() });
+        }
+        let end = self.room.tail() + if self.ended.is_some() { WORD } else { 0 };
+        // What the last sync has reached: true already, whatever becomes of this one.
+        self.write_slot();
+        let control = self.header.regions.control;
+        // One call: two cost nearly twice as much. The word behind the tail is part of it.
+        let reach = self.header.regions.data + (end + WORD).min(self.header.capacity);
+        self.poisoning(|pen| pen.map.sync(control, reach - control))?;
+        self.synced = end;
+        self.map.store(control + SYNCED, end);
+        Ok(())
+    }
+
+    fn write_slot(&mut self) {
+        self.slot_counter += 1;
+        let slot = Slot { synced: self.synced, counter: self.slot_counter };
+        let at = self.header.regions.control + SLOTS[(self.slot_counter % 2) as usize];
+        self.map.store_words(at, &slot.encode(self.header.mixing()));
+    }
+
+    fn poisoning(&mut self, sync: impl Fn(&Pen) -> Result<(), Errno>) -> Result<(), SyncError> {
+        loop {
+            match sync(self) {
+                Ok(()) => return Ok(()),
+                // Nothing was attempted yet.
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    self.poison = Some(errno);
+                    self.room.shut();
+                    return Err(SyncError::Failed { source: errno.into() });
+                }
+            }
+        }
+    }
+
+    /// Ends the channel: last entry of the index, terminal frame, sync unless the policy is never, and gives back the
+    /// space behind it.
+    pub(crate) fn end(&mut self, kind: Kind) -> Result<(), SyncError> {
+        if let Some(errno) = self.poison {
+            return Err(SyncError::Failed { source: errno.into() });
+        }
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        self.write_index(Mark::Terminal);
+        let terminal = self.room.end(kind);
+        self.ended = Some(kind);
+        if self.durability != Durability::Never {
+            self.sync()?;
+            // The end is durable; say so on the disk too, so that damage anywhere before it is told from a torn tail.
+            self.write_slot();
+            let control = self.header.regions.control;
+            self.poisoning(|pen| pen.map.sync(control, PAGE))?;
+        }
+        let len = self.header.regions.data + round_up(terminal + WORD, PAGE);
+        self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;
+        self.reserved = len - self.header.regions.data;
+        self.map.store(self.header.regions.control + RESERVED, self.reserved);
+        Ok(())
+    }
+}

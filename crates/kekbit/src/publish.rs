@@ -1,0 +1,249 @@
+//! The publish protocol, in its two halves: [`Room`] is the writer's, [`Window`] the readers'.
+//!
+//! ```text
+//!            tail                                   limit
+//!             v                                       v
+//!  ...frame | 0 | free: nothing is promised of it     |          before
+//!  ...frame | H | payload, padding | 0 | free         |          after
+//!             ^                      ^
+//!             3. Release store       2. zero       (1. payload and padding)
+//! ```
+//!
+//! Invariants:
+//! - The word at the tail is zero, reserved on the disk, and stays zero until the frame there is complete.
+//! - A frame fits if `tail + frame + 8 <= limit`: the word behind it is the next tail, or the terminal's.
+//! - `limit` never exceeds what is mapped and reserved. Everything that must stop an append (capacity, reservation,
+//!   preparation, an index entry that is due, a poisoned or ended writer) is folded into it.
+//! - What was published never changes. Bytes behind the tail's word may hold anything, so that a claim which was
+//!   dropped or forgotten needs no clean-up.
+//! - A reader's position is the end of a frame that it has checked against its bound, so the word there may be loaded;
+//!   a length from the file is compared with the bound before anything else is touched.
+//!
+//! Neither half ever makes a system call, allocates, or takes a lock.
+
+use crate::layout::crc::crc32c_padded;
+use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len, kind_and_length};
+use crate::memory::Memory;
+use crate::memory::map::OwnedView;
+
+/// The writer's half: where the next frame goes.
+#[derive(Debug)]
+pub(crate) struct Room<M> {
+    memory: M,
+    tail: u64,
+    limit: u64,
+    max_len: u64,
+    salt: Salt,
+    checksum: Checksum,
+}
+
+impl<M: Memory> Room<M> {
+    /// A room at `tail`, with no space yet.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is writable and this is the channel's only writer. The word at `tail` (a multiple of 8, inside the
+    /// memory) is reserved.
+    pub(crate) unsafe fn new(memory: M, tail: u64, max_len: u32, salt: Salt, checksum: Checksum) -> Room<M> {
+        assert!(tail % 8 == 0 && tail + WORD <= memory.len());
+        Room { memory, tail, limit: 0, max_len: u64::from(max_len), salt, checksum }
+    }
+
+    #[inline]
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    #[inline]
+    pub(crate) fn max_len(&self) -> u64 {
+        self.max_len
+    }
+
+    /// Lets frames (with the word behind them) reach up to `limit`.
+    ///
+    /// # Safety
+    ///
+    /// The region is reserved up to `limit`.
+    pub(crate) unsafe fn set_limit(&mut self, limit: u64) {
+        assert!(limit <= self.memory.len());
+        self.limit = limit;
+    }
+
+    /// Lets nothing be written any more.
+    pub(crate) fn shut(&mut self) {
+        self.limit = 0;
+    }
+
+    /// Whether a frame with `len` bytes of payload fits.
+    #[inline]
+    pub(crate) fn fits(&self, len: u64) -> bool {
+        self.tail + frame_len(len) + WORD <= self.limit
+    }
+
+    /// Publishes `payload` as a record and returns its position, or `None` if it is too long or does not fit.
+    #[inline]
+    pub(crate) fn append(&mut self, payload: &[u8]) -> Option<u64> {
+        let len = payload.len() as u64;
+        if len > self.max_len || !self.fits(len) {
+            return None;
+        }
+        // Before the destination is touched: readers poll its first cache line.
+        let crc = self.crc(payload);
+        // SAFETY: `fits`: header word and padded payload end 8 bytes before the limit, which is reserved.
+        unsafe { self.memory.fill(self.tail + WORD, payload) };
+        Some(self.publish(Kind::Record, len, crc))
+    }
+
+    #[inline]
+    fn crc(&self, payload: &[u8]) -> u32 {
+        match self.checksum {
+            Checksum::Crc32c => crc32c_padded(payload),
+            Checksum::None => 0,
+        }
+    }
+
+    /// Publishes the frame whose payload of `len` bytes, padded, is in place, and returns its position.
+    /// The caller has made sure that it fits.
+    #[inline]
+    fn publish(&mut self, kind: Kind, len: u64, crc: u32) -> u64 {
+        let (at, end) = (self.tail, self.tail + frame_len(len));
+        let kl = kind_and_length(kind, len as u32);
+        let head = Head::new(kl, crc ^ self.salt.mix(at, kl));
+        // SAFETY: the frame fits, and with it the word behind it.
+        unsafe { self.memory.clear(end) };
+        // SAFETY: the word at the tail is reserved, and no reader has seen anything but zero there.
+        unsafe { self.memory.publish(at, head.0) };
+        self.tail = end;
+        at
+    }
+
+    /// Ends the channel: publishes a terminal frame into the word at the tail, which is always free for it. Nothing
+    /// can be written afterwards.
+    pub(crate) fn end(&mut self, kind: Kind) -> u64 {
+        debug_assert!(kind.is_terminal());
+        self.limit = 0;
+        let kl = kind_and_length(kind, 0);
+        // SAFETY: the word at the tail is reserved, and no reader has seen anything but zero there.
+        unsafe { self.memory.publish(self.tail, Head::new(kl, self.salt.mix(self.tail, kl)).0) };
+        self.tail
+    }
+}
+
+impl Room<OwnedView> {
+    /// The first `len` bytes of the next frame's payload, to be written; `None` if they do not fit.
+    ///
+    /// Their content is unspecified. Nothing happens until [`Room::publish_in_place`].
+    #[inline]
+    pub(crate) fn space(&mut self, len: u64) -> Option<&mut [u8]> {
+        if !self.fits(len) {
+            return None;
+        }
+        // SAFETY: they fit, no reader has been told of them, and the borrow of self keeps the only writer away.
+        Some(unsafe { self.memory.bytes_mut(self.tail + WORD, len) })
+    }
+
+    /// The same bytes, to be looked at by the writer.
+    #[inline]
+    pub(crate) fn own_space(&self, len: u64) -> Option<&[u8]> {
+        if !self.fits(len) {
+            return None;
+        }
+        // SAFETY: they fit, and only the writer changes them, which this borrow keeps from doing so.
+        Some(unsafe { self.memory.bytes(self.tail + WORD, len) })
+    }
+
+    /// Publishes the first `len` bytes of the space as a frame; `None` if they do not fit.
+    #[inline]
+    pub(crate) fn publish_in_place(&mut self, kind: Kind, len: u64) -> Option<u64> {
+        let padded = frame_len(len) - WORD;
+        let crc32c = self.checksum == Checksum::Crc32c;
+        let space = self.space(padded)?;
+        space[len as usize..].fill(0);
+        let crc = if crc32c { crc32c_padded(space) } else { 0 };
+        Some(self.publish(kind, len, crc))
+    }
+}
+
+/// The readers' half: a place between frames, and how far the file is known to reach.
+#[derive(Debug)]
+pub(crate) struct Window<M> {
+    memory: M,
+    /// A multiple of 8 with `at + 8 <= bound`.
+    at: u64,
+    /// Bytes of the region that are mapped and that the file has.
+    bound: u64,
+    /// The payload that was taken last: inside the region.
+    payload: (u64, u64),
+}
+
+impl<M: Memory> Window<M> {
+    /// A window at the beginning of the region.
+    ///
+    /// # Safety
+    ///
+    /// The file has the first `bound` bytes of the region, of which there are at least 8.
+    pub(crate) unsafe fn new(memory: M, bound: u64) -> Window<M> {
+        assert!(WORD <= bound && bound <= memory.len());
+        Window { memory, at: 0, bound, payload: (0, 0) }
+    }
+
+    #[inline]
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(crate) fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// Tells that the file has grown.
+    ///
+    /// # Safety
+    ///
+    /// The file has the first `bound` bytes of the region.
+    pub(crate) unsafe fn set_bound(&mut self, bound: u64) {
+        assert!(self.at + WORD <= bound && bound <= self.memory.len());
+        self.bound = bound;
+    }
+
+    /// Moves to `at`, if a word can be there.
+    pub(crate) fn move_to(&mut self, at: u64) -> bool {
+        let possible = at % 8 == 0 && at.checked_add(WORD).is_some_and(|end| end <= self.bound);
+        if possible {
+            self.at = at;
+        }
+        possible
+    }
+
+    /// The word at this place: a header word, or zero if nothing has been written yet.
+    #[inline]
+    pub(crate) fn head(&self) -> Head {
+        // SAFETY: `at` is a multiple of 8, and `at + 8` is at most the bound.
+        Head(unsafe { self.memory.load(self.at) })
+    }
+
+    /// Takes the frame with the header word `head` that was found here: its payload becomes [`Window::payload`], and
+    /// the window moves behind it. `false`, and nothing, if the frame and the word behind it reach past the bound.
+    #[inline]
+    pub(crate) fn take(&mut self, head: Head) -> bool {
+        let end = self.at + frame_len(head.len());
+        if end + WORD > self.bound {
+            return false;
+        }
+        self.payload = (self.at + WORD, head.len());
+        self.at = end;
+        true
+    }
+
+    /// Moves into the payload that was taken, behind its first 8 bytes: to the first inner frame of a batch.
+    pub(crate) fn enter(&mut self) -> bool {
+        self.payload.1 >= WORD && self.move_to(self.payload.0 + WORD)
+    }
+
+    /// The payload that was taken last.
+    #[inline]
+    pub(crate) fn payload(&self) -> M::Bytes<'_> {
+        // SAFETY: `take` has compared it with the bound; its header word was there, so it is published.
+        unsafe { self.memory.bytes(self.payload.0, self.payload.1) }
+    }
+}

@@ -1,0 +1,300 @@
+//! A reader of its own: follows a channel while it is written.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::Position;
+use crate::channel::Channel;
+use crate::cursor::{Cursor, Step};
+use crate::error::{FormatError, OpenError, ReadError, SeekError};
+use crate::layout::frame::Kind;
+use crate::memory::map::OwnedView;
+use crate::record::Record;
+use crate::seek::{self, Skip, Start};
+use crate::wait::{Next, Wait, Waiting};
+
+/// Why there is nothing more to read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum End {
+    /// The writer has closed the channel.
+    Closed,
+    /// A record no longer fitted.
+    Full,
+    /// The writer is dead. Everything that it appended has been read.
+    Abandoned,
+    /// The machine has crashed, and what follows is damaged or lost.
+    Torn,
+    /// No sign of life for as long as the channel's timeout says. An opinion of this reader, which it takes back when a
+    /// record comes after all.
+    TimedOut,
+}
+
+/// Bytes that a reader prepares ahead at once, once it reaches what is prepared.
+const PREPARE: u64 = 256 << 10;
+
+/// Reads a channel from some place on, record by record, and waits for more if it is asked to.
+///
+/// It lends its records: each lives until the next step. It can be sent to another thread, and keeps the channel open.
+///
+/// # Concurrency
+///
+/// Any number of readers read at once, in all threads and processes. They do not disturb the writer, and may be as far
+/// behind as they like: what was appended never changes.
+///
+/// # Example: follow until the end
+///
+/// ```
+/// use kekbit::{Channel, End, Start, Wait, Writer};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("live.kek");
+/// let mut writer = Writer::create(&path)?;
+/// let mut reader = Channel::open(&path)?.reader(Start::Beginning)?;
+/// let counting = std::thread::spawn(move || -> Result<(usize, Option<End>), kekbit::ReadError> {
+///     let mut count = 0;
+///     while let Some(record) = reader.next(Wait::backoff())? {
+///         count += record.len();
+///     }
+///     Ok((count, reader.end()))
+/// });
+/// writer.append(b"seven c")?;
+/// writer.close()?;
+/// assert_eq!(counting.join().unwrap()?, (7, Some(End::Closed)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    channel: Channel,
+    cursor: Cursor<OwnedView>,
+    skip: Skip,
+    end: Option<End>,
+    timeout: Option<std::time::Duration>,
+    /// Since when there has been no progress beyond this sequence, and the heartbeat then.
+    idle: Option<(Instant, u64, u64)>,
+    prepared: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(channel: Channel, start: Start) -> Result<Reader, SeekError> {
+        let mut cursor = channel.owned_cursor();
+        let skip = seek::seek(&channel, &mut cursor, start)?;
+        let timeout = channel.timeout();
+        Ok(Reader { channel, cursor, skip, end: None, timeout, idle: None, prepared: 0 })
+    }
+
+    /// The next record, if it is there. Never blocks, and makes no system call while records are there.
+    ///
+    /// `None` is "nothing yet" as long as [`Reader::end`] is `None`. A dead writer is not noticed by this, since that
+    /// takes a system call; ask [`Reader::check_end`] now and then.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`]. After [`ReadError::Corrupt`] the reader does not move on.
+    #[inline]
+    pub fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        if self.advance()? { Ok(Some(self.current())) } else { Ok(None) }
+    }
+
+    /// The next record; waits for it as `wait` says.
+    ///
+    /// `None` means that the channel has ended, or timed out, which [`Reader::end`] then tells, or that `wait` gave up,
+    /// and then `end` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::try_next`].
+    #[inline]
+    pub fn next(&mut self, wait: Wait<'_>) -> Result<Option<Record<'_>>, ReadError> {
+        if self.advance()? || self.wait_for_record(wait)? { Ok(Some(self.current())) } else { Ok(None) }
+    }
+
+    /// Takes the next record, if it is there.
+    #[inline]
+    fn advance(&mut self) -> Result<bool, ReadError> {
+        match self.cursor.step(&self.channel)? {
+            Step::Record if self.skip == Skip::None => {
+                if self.cursor.position() >= self.prepared {
+                    self.prepare();
+                }
+                Ok(true)
+            }
+            step => self.advance_slowly(step),
+        }
+    }
+
+    #[cold]
+    fn advance_slowly(&mut self, mut step: Step) -> Result<bool, ReadError> {
+        loop {
+            self.end = match step {
+                Step::Record => {
+                    if self.skip.is_over(&self.current()) {
+                        self.skip = Skip::None;
+                        return Ok(true);
+                    }
+                    step = self.cursor.step(&self.channel)?;
+                    continue;
+                }
+                Step::Nothing => match self.end {
+                    // These were found out by asking, and stay true.
+                    Some(end @ (End::Abandoned | End::TimedOut)) => Some(end),
+                    _ => None,
+                },
+                Step::End(Kind::Closed) => Some(End::Closed),
+                Step::End(Kind::Full) => Some(End::Full),
+                Step::End(_) => Some(End::Abandoned),
+                Step::Torn => Some(End::Torn),
+            };
+            return Ok(false);
+        }
+    }
+
+    #[cold]
+    fn prepare(&mut self) {
+        // A record was found: whatever was thought of the writer, it lives, or did.
+        self.end = None;
+        let from = self.prepared.max(self.cursor.position() & !4095);
+        self.channel.prepare(from, PREPARE);
+        self.prepared = from + PREPARE;
+    }
+
+    #[inline]
+    fn current(&self) -> Record<'_> {
+        Record::new(
+            self.cursor.record(),
+            self.cursor.record_position(),
+            self.cursor.sequence() - 1,
+            &self.channel,
+        )
+    }
+
+    #[cold]
+    fn wait_for_record(&mut self, wait: Wait<'_>) -> Result<bool, ReadError> {
+        if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned)) {
+            return Ok(false);
+        }
+        let mut waiting = Waiting::new(wait);
+        loop {
+            let next = waiting.pause();
+            // Look first, so that giving up never misses what is there.
+            if self.advance()? {
+                self.end = None;
+                return Ok(true);
+            }
+            if self.end.is_some_and(|end| end != End::TimedOut) {
+                return Ok(false);
+            }
+            match next {
+                Next::Poll => {}
+                Next::Check => match self.check_end()? {
+                    Some(_) => return Ok(false),
+                    // It may have been written between the look and the question.
+                    None if self.advance()? => return Ok(true),
+                    None => {}
+                },
+                Next::GiveUp => return Ok(false),
+            }
+        }
+    }
+
+    /// How the channel has ended, as far as this reader has seen; `None` while it may go on.
+    ///
+    /// Closed, full and torn are seen by the poll that reaches them, a dead writer and a timeout by
+    /// [`Reader::check_end`] and by waiting.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// If there is nothing to read: asks the kernel whether the writer lives, and the clock how long there has been no
+    /// sign of life. A few hundred nanoseconds, so not for every idle poll.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::try_next`], and if the file system does not answer.
+    pub fn check_end(&mut self) -> Result<Option<End>, ReadError> {
+        if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned))
+            || self.cursor.is_written()
+        {
+            return Ok(self.end);
+        }
+        if !self.channel.writer_lives()? {
+            // The answer comes from the kernel, whose lock orders it after the writer's last store: what is not
+            // written now never will be.
+            if !self.cursor.is_written() {
+                self.end = Some(End::Abandoned);
+            }
+            return Ok(self.end);
+        }
+        if let Some(timeout) = self.timeout {
+            let signs = (self.cursor.sequence(), self.channel.heartbeat_nanos());
+            let since = match self.idle {
+                Some((since, sequence, heartbeat)) if (sequence, heartbeat) == signs => since,
+                _ => Instant::now(),
+            };
+            self.idle = Some((since, signs.0, signs.1));
+            self.end = (since.elapsed() >= timeout).then_some(End::TimedOut);
+        }
+        Ok(self.end)
+    }
+
+    /// Sets how long this reader waits for a sign of life; `None` is for ever. Default: what the channel says.
+    pub fn set_timeout(&mut self, timeout: Option<std::time::Duration>) {
+        self.timeout = timeout;
+    }
+
+    /// Position of the next record, or of the batch that it is part of.
+    pub fn position(&self) -> Position {
+        Position::new(self.cursor.position())
+    }
+
+    /// Sequence of the next record.
+    pub fn sequence(&self) -> u64 {
+        self.cursor.sequence()
+    }
+
+    /// The channel that this reader reads.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+}
+
+impl Channel {
+    /// Opens the channel at `path`, waiting for it to appear. `None` if `wait` gave up.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]; a channel that is not there is none, nor is a file of zero bytes, which somebody may be
+    /// copying.
+    ///
+    /// # Example: start before the writer does
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use kekbit::{Channel, Wait};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("later.kek");
+    /// let wait = Wait::backoff().at_most(Duration::from_millis(5));
+    /// assert!(Channel::wait_for(&path, wait)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_for(path: impl AsRef<Path>, wait: Wait<'_>) -> Result<Option<Channel>, OpenError> {
+        let path = path.as_ref();
+        let mut waiting = Waiting::new(wait);
+        loop {
+            match Channel::open(path) {
+                Ok(channel) => return Ok(Some(channel)),
+                Err(OpenError::NotFound { .. }) => {}
+                Err(OpenError::Format { source: FormatError::NotAChannel, .. }) if is_empty(path) => {}
+                Err(error) => return Err(error),
+            }
+            if waiting.pause() == Next::GiveUp {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.len() == 0)
+}

@@ -1,0 +1,120 @@
+//! Sealing: puts the terminal frame into a channel whose writer is dead, so that it has ended for good.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::channel::{Channel, EndPoint, State, Verify};
+use crate::error::{Attempt, SealError, SyncError};
+use crate::layout::control::{SLOT, SLOTS, Slot};
+use crate::layout::entry::{ENTRY, Entry, index_slots};
+use crate::layout::frame::Kind;
+use crate::memory::map::{Access, Map};
+use crate::options::{Durability, Prepare};
+use crate::pen::{Pen, PenStart};
+use crate::sys::file;
+use crate::sys::lock::{self, Role};
+
+/// What sealing has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Sealed {
+    /// Where the channel ends now. Its state is [`State::Abandoned`].
+    pub end: EndPoint,
+    /// How it stood before: [`State::Abandoned`] or [`State::Torn`].
+    pub before: State,
+}
+
+impl Channel {
+    /// Seals the abandoned or torn channel at `path`: checks every record, ends it behind the last good one, and syncs
+    /// it. What a crash of the machine has left of later records is given up.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::WriterLives`] as long as it does, [`SealError::Ended`] if there is a terminal frame already,
+    /// [`SealError::Damaged`] if there is damage where a crash cannot have made it.
+    pub fn seal(path: impl AsRef<Path>) -> Result<Sealed, SealError> {
+        seal(path.as_ref(), false)
+    }
+
+    /// The same, also on a file system that other machines may share, where a writer on another machine may live.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::seal`].
+    pub fn seal_on_shared_file_system(path: impl AsRef<Path>) -> Result<Sealed, SealError> {
+        seal(path.as_ref(), true)
+    }
+}
+
+fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
+    // Who reads it shares the readers' lock, so that it is not reused meanwhile.
+    let channel = Channel::options().verify(Verify::Always).stored(true).open(path)?;
+    let header = channel.header().clone();
+    if header.features_sealer != 0 {
+        return Err(SealError::Features { path: path.to_owned(), unknown: header.features_sealer });
+    }
+    let file = file::open(path, true).sealing("open", path)?;
+    if !file::is_named(&file, path).sealing("look up", path)? {
+        return Err(SealError::BeingSealed { path: path.to_owned() });
+    }
+    let file_system = file::file_system(&file).sealing("look up the file system of", path)?;
+    if let Some(name) = file_system.shared_between_machines().filter(|_| !force) {
+        return Err(SealError::SharedFileSystem { path: path.to_owned(), file_system: name });
+    }
+    if !lock::exclusive(&file, Role::Sealer).sealing("lock", path)? {
+        return Err(SealError::BeingSealed { path: path.to_owned() });
+    }
+    if lock::is_held(&file, Role::Writer).sealing("ask for the writer of", path)? {
+        return Err(SealError::WriterLives { path: path.to_owned() });
+    }
+    let damaged = |source| SealError::Damaged { path: path.to_owned(), source };
+    let before = channel.verify(|_| ()).map_err(damaged)?;
+    if before.sealed {
+        return Err(SealError::Ended { path: path.to_owned(), state: before.state });
+    }
+    let len = file.metadata().sealing("look up", path)?.len();
+    let total = header.regions.data + header.capacity;
+    let map = Arc::new(Map::new(&file, len.min(total), Access::Write).sealing("map", path)?);
+    let start = PenStart {
+        tail: before.position.offset(),
+        sequence: before.sequence,
+        reserved: len.min(total) - header.regions.data,
+        index_used: keep_entries(&map, &channel, before.position.offset()),
+        synced: channel.synced_tail().offset().min(before.position.offset()),
+        slot_counter: newest_slot(&map, &channel),
+    };
+    let second = file::open(path, true).sealing("open", path)?;
+    // SAFETY: the mapping is of this file. Its writer is dead and the sealer's lock is held, so there is no other pen. The
+    // walk to the tail has compared it with the file's length.
+    let mut pen = unsafe { Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand) };
+    pen.end(Kind::Abandoned)
+        .map_err(|source: SyncError| SealError::Sync { path: path.to_owned(), source })?;
+    let end = EndPoint { state: State::Abandoned, sealed: true, ..before };
+    Ok(Sealed { end, before: before.state })
+}
+
+/// Drops the entries of the index that lie past `tail`, or that are damaged, and returns how many are left.
+fn keep_entries(map: &Map, channel: &Channel, tail: u64) -> u64 {
+    let header = channel.header();
+    let slots = index_slots(header.capacity, header.index_interval).min(header.regions.index_len / ENTRY);
+    let mut kept = 0;
+    for slot in 0..slots {
+        let at = header.regions.index + slot * ENTRY;
+        let bytes = map.words::<{ ENTRY as usize }>(at);
+        if !Entry::is_written(&bytes) {
+            break;
+        }
+        match Entry::decode(&bytes, header.mixing()).filter(|entry| entry.position < tail) {
+            Some(_) if kept == slot => kept += 1,
+            _ => map.store_words(at, &[0; ENTRY as usize]),
+        }
+    }
+    kept
+}
+
+/// The counter of the newest valid slot.
+fn newest_slot(map: &Map, channel: &Channel) -> u64 {
+    let header = channel.header();
+    let read = |at| Slot::decode(&map.words::<SLOT>(header.regions.control + at), header.mixing());
+    Slot::newer(read(SLOTS[0]), read(SLOTS[1])).map_or(0, |slot| slot.counter)
+}

@@ -1,0 +1,118 @@
+//! A writer that threads share.
+
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+use thiserror::Error;
+
+use crate::error::{AppendError, SyncError};
+use crate::handler::Chain;
+use crate::wait::{Next, Wait, Waiting};
+use crate::writer::{Appended, Writer};
+
+/// A writer shared by threads. It never blocks by default: if another thread is appending, it tries again, with
+/// growing pauses, and after some time says that it is busy.
+///
+/// Each thread's records keep their order; those of different threads are interleaved as they come.
+///
+/// # Example: two threads
+///
+/// ```
+/// use kekbit::{Channel, SharedWriter, Writer};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("shared.kek");
+/// let writer = SharedWriter::new(Writer::create(&path)?);
+/// let other = writer.clone();
+/// std::thread::spawn(move || other.append(b"from a thread")).join().unwrap()?;
+/// writer.append(b"from main")?;
+/// writer.close()?;
+/// assert_eq!(Channel::open(&path)?.records().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SharedWriter<C: Chain = ()> {
+    /// `None` after `close`.
+    writer: Arc<Mutex<Option<Writer<C>>>>,
+}
+
+/// Why a shared writer did not append.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SharedError {
+    /// Other threads have been appending all the time. Nothing has happened; try again.
+    #[error("the writer is busy")]
+    Busy,
+    /// As for a writer of one's own.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Attempts before "busy": with growing pauses, a few hundred microseconds.
+const DEFAULT_WAIT: Wait<'static> = Wait::backoff().retries(325);
+
+impl<C: Chain> SharedWriter<C> {
+    /// Shares `writer`.
+    pub fn new(writer: Writer<C>) -> SharedWriter<C> {
+        SharedWriter { writer: Arc::new(Mutex::new(Some(writer))) }
+    }
+
+    /// Appends `payload` as one record.
+    ///
+    /// # Errors
+    ///
+    /// [`SharedError::Busy`], or as [`Writer::append`].
+    pub fn append(&self, payload: &[u8]) -> Result<Appended, SharedError> {
+        self.append_wait(payload, DEFAULT_WAIT)
+    }
+
+    /// The same, but tries as long as `wait` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedWriter::append`].
+    pub fn append_wait(&self, payload: &[u8], wait: Wait<'_>) -> Result<Appended, SharedError> {
+        self.with(wait, |writer| writer.append(payload))?.map_err(SharedError::from)
+    }
+
+    /// Does something with the writer that other threads must not come between, for instance a batch.
+    ///
+    /// If `act` panics, what it had not committed has not happened, and the writer can be used further on.
+    ///
+    /// # Errors
+    ///
+    /// [`SharedError::Busy`]; [`AppendError::Closed`] after [`SharedWriter::close`].
+    pub fn with<R>(&self, wait: Wait<'_>, act: impl FnOnce(&mut Writer<C>) -> R) -> Result<R, SharedError> {
+        let mut waiting = Waiting::new(wait);
+        loop {
+            let mut guard = match self.writer.try_lock() {
+                Ok(guard) => guard,
+                // A panic in the middle of an append leaves no trace of it.
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    if waiting.pause() == Next::GiveUp {
+                        return Err(SharedError::Busy);
+                    }
+                    continue;
+                }
+            };
+            let writer = guard.as_mut().ok_or(SharedError::Append(AppendError::Closed))?;
+            return Ok(act(writer));
+        }
+    }
+
+    /// Closes the channel for all threads; waits for an append that is going on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::close`]. A second close succeeds.
+    pub fn close(&self) -> Result<(), SyncError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        writer.map_or(Ok(()), Writer::close)
+    }
+}
+
+impl<C: Chain> Clone for SharedWriter<C> {
+    fn clone(&self) -> Self {
+        SharedWriter { writer: Arc::clone(&self.writer) }
+    }
+}

@@ -1,0 +1,213 @@
+//! Files: opened without following links, created all at once or not at all, with space that is really theirs.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statfs::{self, FsType, fstatfs};
+use nix::unistd::linkat;
+
+/// Opens an existing regular file, not through a symbolic link as its last component.
+///
+/// `O_NONBLOCK`, so that opening a FIFO fails here instead of waiting for its other end.
+pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).write(write).custom_flags(flags.bits()).open(path)
+}
+
+fn descriptor_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Whether `path` still names the file behind `file`.
+pub(crate) fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directory that holds `path`.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a new name in a directory durable.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// A file that has no name yet, or a temporary one, which is removed again unless the file gets its own.
+#[derive(Debug)]
+pub(crate) struct Unnamed {
+    pub(crate) file: File,
+    temporary: Option<PathBuf>,
+}
+
+impl Unnamed {
+    /// A new, empty file in the directory of `path`, with permission bits `mode` less the process's mask.
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Unnamed> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(mode);
+        let flags = OFlag::O_TMPFILE.bits();
+        match options.clone().custom_flags(flags).open(directory_of(path)) {
+            Ok(file) if descriptor_path(&file).exists() => return Ok(Unnamed { file, temporary: None }),
+            // No /proc to name it through, or a file system without unnamed files.
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)) =>
+            {
+                // ENOENT also where the directory is missing: then the next attempt says so.
+            }
+            Err(error) => return Err(error),
+        }
+        let temporary = temporary_name(path)?;
+        let file = options.create_new(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&temporary)?;
+        Ok(Unnamed { file, temporary: Some(temporary) })
+    }
+
+    /// An existing file, taken from its name `from` to a temporary one beside `path`.
+    pub(crate) fn take(file: File, from: &Path, path: &Path) -> io::Result<Unnamed> {
+        let temporary = temporary_name(path)?;
+        renameat2(AT_FDCWD, from, AT_FDCWD, &temporary, RenameFlags::RENAME_NOREPLACE)?;
+        Ok(Unnamed { file, temporary: Some(temporary) })
+    }
+
+    /// Opens the file once more: another open file description, on which the locks of this one do not lie.
+    pub(crate) fn reopen(&self) -> io::Result<File> {
+        let path = self.temporary.clone().unwrap_or_else(|| descriptor_path(&self.file));
+        OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    /// Gives the file the name `path`, unless something has it already.
+    pub(crate) fn name(mut self, path: &Path) -> io::Result<()> {
+        match &self.temporary {
+            Some(temporary) => {
+                match renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
+                    // A file system that cannot rename without replacing can link.
+                    Err(Errno::EINVAL) => {
+                        std::fs::hard_link(temporary, path)?;
+                        std::fs::remove_file(temporary)?;
+                    }
+                    other => other?,
+                }
+                self.temporary = None;
+            }
+            None => {
+                let from = descriptor_path(&self.file);
+                linkat(AT_FDCWD, &from, AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // The creation has failed already, with an error of its own.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let mut name = OsString::from(".");
+    name.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
+    name.push(format!(".{:016x}.tmp", u64::from_le_bytes(random)));
+    Ok(directory_of(path).join(name))
+}
+
+/// Reserves `[from, to)` of the file on the storage, and makes the file that long.
+///
+/// Afterwards storing there cannot fail for want of space. On failure the file is as long as before, or longer with
+/// space that is its own.
+pub(crate) fn reserve(file: &File, from: u64, to: u64) -> Result<(), Errno> {
+    // Growing past this limit would not fail but raise SIGXFSZ.
+    let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    if to > soft {
+        return Err(Errno::EFBIG);
+    }
+    loop {
+        match fallocate(file, FallocateFlags::empty(), from as i64, (to - from) as i64) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// What a file system means for a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileSystem {
+    kind: FsType,
+}
+
+/// The file system that holds `file`.
+pub(crate) fn file_system(file: impl AsFd) -> Result<FileSystem, Errno> {
+    Ok(FileSystem { kind: fstatfs(file)?.filesystem_type() })
+}
+
+/// File systems whose files other machines may have open too, by the numbers of `statfs(2)`. virtiofs shows as FUSE.
+const SHARED: [(FsType, &str); 11] = [
+    (statfs::NFS_SUPER_MAGIC, "NFS"),
+    (statfs::FUSE_SUPER_MAGIC, "FUSE or virtiofs"),
+    (statfs::SMB_SUPER_MAGIC, "SMB"),
+    (statfs::CODA_SUPER_MAGIC, "Coda"),
+    (statfs::AFS_SUPER_MAGIC, "AFS"),
+    (statfs::OCFS2_SUPER_MAGIC, "OCFS2"),
+    (FsType(0x0102_1997), "9p"),
+    (FsType(0xFF53_4D42), "CIFS"),
+    (FsType(0xFE53_4D42), "SMB2"),
+    (FsType(0x00C3_6400), "Ceph"),
+    (FsType(0x0BD0_0BD0), "Lustre"),
+];
+
+impl FileSystem {
+    /// The name of a file system whose locks are not known to be shared between machines, else `None`.
+    pub(crate) fn shared_between_machines(self) -> Option<&'static str> {
+        SHARED.iter().find(|(kind, _)| *kind == self.kind).map(|(_, name)| *name)
+    }
+
+    /// Whether what is synced outlives a power cut.
+    pub(crate) fn is_storage(self) -> bool {
+        // ramfs has no constant of its own.
+        self.kind != statfs::TMPFS_MAGIC && self.kind != FsType(0x8584_58F6)
+    }
+
+    pub(crate) fn is_btrfs(self) -> bool {
+        self.kind == statfs::BTRFS_SUPER_MAGIC
+    }
+}
+
+/// Switches copy-on-write off for an empty file of btrfs, without which reserved space is not kept.
+pub(crate) fn disable_copy_on_write(file: &File) -> Result<(), Errno> {
+    const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the request fills one int, which is what the pointer leads to.
+    unsafe { ioctl::get_flags(file.as_raw_fd(), (&raw mut flags).cast()) }?;
+    flags |= FS_NOCOW_FL;
+    // SAFETY: the request reads one int, which is what the pointer leads to.
+    unsafe { ioctl::set_flags(file.as_raw_fd(), (&raw const flags).cast()) }?;
+    Ok(())
+}
+
+#[allow(missing_docs, unreachable_pub, reason = "made by macros")]
+mod ioctl {
+    // Declared with long, used with int: the kernel's own discrepancy.
+    nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
+    nix::ioctl_write_ptr!(set_flags, b'f', 2, nix::libc::c_long);
+}

@@ -1,0 +1,69 @@
+//! Who lives: open-file-description locks on single bytes far past any data.
+//!
+//! ```text
+//! 2^62 + 0   writer    held exclusively as long as the writer's mapping lives
+//! 2^62 + 1   sealer    held exclusively while an abandoned channel is sealed
+//! 2^62 + 2   readers   shared by everyone who reads; exclusively by who reuses the file
+//! 2^62 + 3 to 15       reserved
+//! ```
+//!
+//! The locks are those of Linux that belong to the open file description (`F_OFD_SETLK`): closing another descriptor
+//! of the same file does not drop them, threads do not share them by accident, and the kernel releases them when the
+//! last descriptor **and** the last mapping made from it are gone, however the process ends.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+const BASE: i64 = 1 << 62;
+
+/// The bytes that are locked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    Writer = 0,
+    Sealer = 1,
+    Readers = 2,
+}
+
+/// Takes the lock of `role` exclusively; `false` if someone else has it, in any way.
+pub(crate) fn exclusive(file: impl AsFd, role: Role) -> Result<bool, Errno> {
+    set(file, role, libc::F_WRLCK)
+}
+
+/// Takes a share of the lock of `role`; `false` if someone else has it exclusively.
+pub(crate) fn shared(file: impl AsFd, role: Role) -> Result<bool, Errno> {
+    set(file, role, libc::F_RDLCK)
+}
+
+/// Gives the lock of `role` back, as far as this descriptor holds it.
+pub(crate) fn release(file: impl AsFd, role: Role) -> Result<(), Errno> {
+    set(file, role, libc::F_UNLCK).map(drop)
+}
+
+/// Whether someone else holds the lock of `role` exclusively. Works from a read-only descriptor.
+pub(crate) fn is_held(file: impl AsFd, role: Role) -> Result<bool, Errno> {
+    // Asked as a reader: other readers' shares are no answer.
+    let mut lock = byte(role, libc::F_RDLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+fn set(file: impl AsFd, role: Role, kind: i32) -> Result<bool, Errno> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&byte(role, kind))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn byte(role: Role, kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: BASE + role as i64,
+        l_len: 1,
+        l_pid: 0,
+    }
+}

@@ -1,0 +1,4 @@
+//! What the operating system is asked for: files, space and locks. Linux only.
+
+pub(crate) mod file;
+pub(crate) mod lock;
