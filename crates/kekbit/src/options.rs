@@ -42,7 +42,7 @@ pub enum Prepare {
     OnDemand,
     /// The appending thread prepares this many bytes at once whenever it reaches the end of what is prepared.
     Inline(u32),
-    /// As much as there is, when the space for it is reserved.
+    /// The whole capacity is reserved and prepared at creation. Longest start, shortest tail, most memory.
     All,
 }
 
@@ -427,7 +427,8 @@ impl<C: Chain> WriterOptions<C> {
         debug_assert!(reserved >= WORD);
         // SAFETY: the mapping is of this file, for which `header` has just been written. The writer's lock is held, and
         // no channel is ever given a second pen. `reserved` comes from the file's length.
-        let pen = unsafe { Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare) };
+        let mut pen = unsafe { Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare) };
+        pen.prepare_at_creation();
         Ok(Writer::new(pen, self.chain))
     }
 }

@@ -193,6 +193,13 @@ impl Pen {
         Ok(())
     }
 
+    /// Populates everything that is reserved, if the options ask for all.
+    pub(crate) fn prepare_at_creation(&mut self) {
+        if self.prepare == Prepare::All {
+            self.prepare_for(self.reserved);
+        }
+    }
+
     /// Populates pages ahead of the tail. A failure costs speed only: the pages are reserved, and fault one by one.
     fn prepare_for(&mut self, need: u64) {
         let Some(step) = self.prepare.step(self.header.capacity) else { return };
