@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Position;
-use crate::cursor::{Belief, Cursor, Growth, Rules, Step};
+use crate::cursor::{Belief, Cursor, Growth, Rules, Silence, Step};
 use crate::error::{Attempt, FormatError, OpenError, ReadError, SeekError};
 use crate::handler::StageInfo;
 use crate::layout::PAGE;
@@ -372,10 +372,11 @@ impl Channel {
                 }
                 Step::End(kind) => break (end_state(kind), true),
                 Step::Torn => break (State::Torn, false),
-                Step::Nothing if self.writer_lives()? => break (State::Open, false),
-                // The writer is gone, but it may have written since the cursor looked: look again.
-                Step::Nothing if cursor.is_written() => {}
-                Step::Nothing => break (State::Abandoned, false),
+                Step::Nothing => match cursor.silence(|| self.writer_lives())? {
+                    Silence::Broken => {}
+                    Silence::Pause => break (State::Open, false),
+                    Silence::Final => break (State::Abandoned, false),
+                },
             }
         };
         let position = Position::new(cursor.position());
@@ -553,8 +554,10 @@ impl Inner {
         let last = self.last_entry(|_| true);
         let ended = last.mark == Mark::Terminal;
         self.belief = if same_boot || ended {
-            // What was in memory is still what was written; and an end that is durable vouches for all before it.
-            Belief { written: if ended { last.position } else { 0 }, sound: u64::MAX, believed: u64::MAX }
+            // What was in memory is still what was written; and an end that is durable vouches for all before it. The
+            // terminal's own word is vouched for by the sync alone: a writer may die between its entry and the word.
+            let written = if ended { synced.max(last.position) } else { synced };
+            Belief { written, sound: u64::MAX, believed: u64::MAX }
         } else {
             let believed = if self.header.checksum == Checksum::None { synced } else { u64::MAX };
             Belief { written: synced, sound: synced, believed }
@@ -572,7 +575,10 @@ impl Inner {
     fn entry(&self, at: u64) -> Option<Entry> {
         let entry = Entry::decode(&self.map.words::<{ ENTRY as usize }>(at), self.header.mixing())?;
         let reach = self.map.len() - self.header.regions.data;
-        (entry.position < self.entries_below && entry.position + WORD <= reach).then_some(entry)
+        let in_reach = entry.position < self.entries_below && entry.position <= reach.saturating_sub(WORD);
+        // No record takes less than a word.
+        let records = entry.sequence.checked_sub(self.header.first_sequence)?;
+        (in_reach && records <= entry.position / WORD).then_some(entry)
     }
 
     fn last_entry(&self, wanted: impl Fn(&Entry) -> bool) -> Entry {

@@ -35,6 +35,8 @@ const ATTRIBUTES: usize = 224;
 const CRC: usize = 4092;
 /// Bytes that the attributes may take.
 pub(crate) const ATTRIBUTES_MAX: usize = (CRC - ATTRIBUTES) & !7;
+/// The largest sequence of a first record: no channel counts past the end of `u64`.
+pub(crate) const MAX_FIRST_SEQUENCE: u64 = 1 << 63;
 /// Bytes of data between two entries of the index, unless a frame is longer.
 pub(crate) const INDEX_INTERVAL: u64 = 1 << 20;
 
@@ -171,6 +173,10 @@ impl Header {
         if index_interval < PAGE {
             return Err(FormatError::Header("its index interval is too small"));
         }
+        let first_sequence = u64_at(bytes, 64);
+        if first_sequence > MAX_FIRST_SEQUENCE {
+            return Err(FormatError::Header("its first sequence is out of range"));
+        }
         let attributes_len = u32_at(bytes, 216) as usize;
         if attributes_len > ATTRIBUTES_MAX {
             return Err(FormatError::Header("its attributes are too long"));
@@ -191,7 +197,7 @@ impl Header {
                 .ok_or(FormatError::Header("its kind of checksum is unknown"))?,
             timeout: u64_at(bytes, 48),
             created: u64_at(bytes, 56),
-            first_sequence: u64_at(bytes, 64),
+            first_sequence,
             salt,
             boot_id,
             inode: u64_at(bytes, 104),
