@@ -118,7 +118,10 @@ impl<'w, C: Chain> Batch<'w, C> {
             let position = Position::new(writer.pen.room.tail());
             return Ok(Appended { position, sequence: writer.pen.sequence });
         }
-        // A sign of life may have been given since, but nothing can have been appended: there is still room.
+        // Nothing can have been appended since, so there is still room, unless a push has found the channel full.
+        if !writer.pen.room.fits(self.used) {
+            writer.pen.make_room(self.used)?;
+        }
         let space = writer.pen.room.space(self.used).expect("every push made room");
         put(space, 0, u64::from(self.count).to_le_bytes());
         let at = writer.pen.room.publish_in_place(Kind::Batch, self.used).expect("every push made room");
