@@ -25,7 +25,8 @@ use crate::writer::Writer;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Never by itself, not even at the end; the kernel writes it some time.
+    /// Never by itself, not even at the end; the kernel writes it some time. The kernel may then use large pages, which
+    /// makes a fresh file on a disk several times faster, and each [`Writer::sync`](crate::Writer::sync) write more.
     Never,
     /// When the channel ends, and whenever [`Writer::sync`](crate::Writer::sync) is called.
     #[default]
@@ -62,6 +63,11 @@ impl Prepare {
         }
     }
 }
+
+/// Where the file ends at first: on storage at a multiple of this, which costs next to nothing and lets the page cache
+/// use large pages; in memory so many bytes behind the beginning of the data.
+const FIRST_ON_STORAGE: u64 = 4 << 20;
+const FIRST_IN_MEMORY: u64 = 64 << 10;
 
 /// Options of a new channel; made by [`Writer::options`](crate::Writer::options).
 ///
@@ -396,7 +402,12 @@ impl<C: Chain> WriterOptions<C> {
         header.inode = metadata.ino();
         let Regions { control, data, .. } = header.regions;
         let total = data + header.capacity;
-        let generous = if self.prepare == Prepare::All { total } else { total.min(data + (64 << 10)) };
+        let on_storage = file::file_system(file).creating("look up the file system of", path)?.is_storage();
+        let generous = match self.prepare {
+            Prepare::All => total,
+            _ if on_storage => total.min(round_up(data, FIRST_ON_STORAGE)),
+            _ => total.min(data + FIRST_IN_MEMORY),
+        };
         let generous = generous.max(metadata.len());
         file::reserve(file, 0, generous)
             .or_else(|_| file::reserve(file, 0, data + PAGE))
@@ -405,6 +416,10 @@ impl<C: Chain> WriterOptions<C> {
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
         file.write_all_at(&page, 0).creating("write", path)?;
         let map = Map::new(file, total, Access::Write).creating("map", path)?;
+        if on_storage && self.durability == Durability::Never {
+            // Nobody will wait for a sync, which would write whole large pages. Refused where there are none.
+            let _ = map.expect_streaming();
+        }
         map.store(control + RESERVED, reserved);
         map.store(control + HEARTBEAT, header.created);
         map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
@@ -423,11 +438,13 @@ impl<C: Chain> WriterOptions<C> {
             index_used: 0,
             synced: 0,
             slot_counter: 1,
+            on_storage,
         };
         debug_assert!(reserved >= WORD);
         // SAFETY: the mapping is of this file, for which `header` has just been written. The writer's lock is held, and
         // no channel is ever given a second pen. `reserved` comes from the file's length.
-        let mut pen = unsafe { Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare) };
+        let mut pen =
+            unsafe { Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare) };
         pen.prepare_at_creation();
         Ok(Writer::new(pen, self.chain))
     }

@@ -21,8 +21,13 @@ use crate::publish::Room;
 use crate::sys::file::reserve;
 use crate::time::Clock;
 
-/// Least and most bytes by which the reservation grows; in between it doubles.
-const RESERVE_STEP: (u64, u64) = (256 << 10, 4 << 20);
+/// Least and most bytes by which the reservation grows; in between it doubles. On storage reserving costs next to
+/// nothing, and the page cache makes larger pages of larger steps; a file system in memory clears what it reserves, 1 µs
+/// a page, while the append waits.
+const RESERVE_ON_STORAGE: (u64, u64) = (4 << 20, 16 << 20);
+const RESERVE_IN_MEMORY: (u64, u64) = (256 << 10, 512 << 10);
+/// Bytes of a large page of the page cache on a disk.
+const LARGE_PAGE: u64 = 2 << 20;
 
 /// The writing side of a channel file.
 #[derive(Debug)]
@@ -43,6 +48,7 @@ pub(crate) struct Pen {
     /// Bytes of the data region that are reserved, and that are prepared.
     reserved: u64,
     prepared: u64,
+    reserve_step: (u64, u64),
     /// A frame that reaches past these is preceded by an entry.
     next_index: u64,
     next_trail: u64,
@@ -61,6 +67,8 @@ pub(crate) struct PenStart {
     pub(crate) index_used: u64,
     pub(crate) synced: u64,
     pub(crate) slot_counter: u64,
+    /// Whether the file is on storage, not in memory.
+    pub(crate) on_storage: bool,
 }
 
 impl Pen {
@@ -92,6 +100,7 @@ impl Pen {
             prepare,
             reserved: start.reserved,
             prepared: 0,
+            reserve_step: if start.on_storage { RESERVE_ON_STORAGE } else { RESERVE_IN_MEMORY },
             next_index: start.tail,
             next_trail: start.tail,
             index_used: start.index_used,
@@ -173,8 +182,11 @@ impl Pen {
         }
         let data = self.header.regions.data;
         let exact = round_up(need, PAGE);
-        let step = self.reserved.clamp(RESERVE_STEP.0, RESERVE_STEP.1);
-        let generous = round_up((self.reserved + step).max(need), PAGE).min(self.header.capacity);
+        let align = if self.reserve_step == RESERVE_ON_STORAGE { LARGE_PAGE } else { PAGE };
+        let step = self.reserved.clamp(self.reserve_step.0, self.reserve_step.1);
+        // The file ends on a multiple of what a large page can be, so that none is cut in two.
+        let generous = round_up(data + (self.reserved + step).max(need), align) - data;
+        let generous = generous.min(self.header.capacity);
         let mut reached = generous;
         let mut result = reserve(&self.file, data + self.reserved, data + generous);
         if result.is_err_and(is_no_space) {

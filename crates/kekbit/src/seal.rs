@@ -82,6 +82,7 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
         index_used: keep_entries(&map, &channel, before.position.offset()),
         synced: channel.synced_tail().offset().min(before.position.offset()),
         slot_counter: newest_slot(&map, &channel),
+        on_storage: file_system.is_storage(),
     };
     let second = file::open(path, true).sealing("open", path)?;
     // SAFETY: the mapping is of this file. Its writer is dead and the sealer's lock is held, so there is no other pen. The
