@@ -57,6 +57,17 @@ pub(crate) enum Step {
     Torn,
 }
 
+/// What it means that nothing is written where the next frame would be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Silence {
+    /// Something is written by now.
+    Broken,
+    /// The writer lives.
+    Pause,
+    /// The writer is dead, and has left nothing behind that was not seen: nothing will ever be written here.
+    Final,
+}
+
 /// Tells how many bytes of the data region the file has by now.
 pub(crate) trait Growth {
     fn data_len(&self) -> Result<u64, ReadError>;
@@ -128,8 +139,22 @@ impl<M: Memory> Cursor<M> {
     }
 
     /// Whether something has been written at this place.
-    pub(crate) fn is_written(&self) -> bool {
+    fn is_written(&self) -> bool {
         self.window.head().0 != 0
+    }
+
+    /// Finds out what it means that [`Cursor::step`] has found nothing. `writer_lives` asks the kernel; it is not asked
+    /// if something has been written meanwhile.
+    pub(crate) fn silence<E>(&self, writer_lives: impl FnOnce() -> Result<bool, E>) -> Result<Silence, E> {
+        if self.is_written() {
+            return Ok(Silence::Broken);
+        }
+        if writer_lives()? {
+            return Ok(Silence::Pause);
+        }
+        // It may have written between the look and its death: look again. The answer comes from the kernel, whose lock
+        // orders it after the writer's last store, so that what is not written now never will be.
+        Ok(if self.is_written() { Silence::Broken } else { Silence::Final })
     }
 
     /// Takes the next record, if there is one.

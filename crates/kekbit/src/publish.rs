@@ -83,15 +83,24 @@ impl<M: Memory> Room<M> {
     /// Publishes `payload` as a record and returns its position, or `None` if it is too long or does not fit.
     #[inline]
     pub(crate) fn append(&mut self, payload: &[u8]) -> Option<u64> {
+        if payload.len() as u64 > self.max_len {
+            return None;
+        }
+        self.append_as(Kind::Record, payload)
+    }
+
+    /// Publishes `payload` as a frame of `kind`, of whatever length; `None` if it does not fit.
+    #[inline]
+    pub(crate) fn append_as(&mut self, kind: Kind, payload: &[u8]) -> Option<u64> {
         let len = payload.len() as u64;
-        if len > self.max_len || !self.fits(len) {
+        if !self.fits(len) {
             return None;
         }
         // Before the destination is touched: readers poll its first cache line.
         let crc = self.crc(payload);
         // SAFETY: `fits`: header word and padded payload end 8 bytes before the limit, which is reserved.
         unsafe { self.memory.fill(self.tail + WORD, payload) };
-        Some(self.publish(Kind::Record, len, crc))
+        Some(self.publish(kind, len, crc))
     }
 
     #[inline]

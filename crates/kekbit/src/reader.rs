@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::Position;
 use crate::channel::Channel;
-use crate::cursor::{Cursor, Step};
+use crate::cursor::{Cursor, Silence, Step};
 use crate::error::{FormatError, OpenError, ReadError, SeekError};
 use crate::layout::frame::Kind;
 use crate::memory::map::OwnedView;
@@ -212,19 +212,18 @@ impl Reader {
     ///
     /// As [`Reader::try_next`], and if the file system does not answer.
     pub fn check_end(&mut self) -> Result<Option<End>, ReadError> {
-        if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned))
-            || self.cursor.is_written()
-        {
+        if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned)) {
             return Ok(self.end);
         }
-        if !self.channel.writer_lives()? {
-            // The answer comes from the kernel, whose lock orders it after the writer's last store: what is not
-            // written now never will be.
-            if !self.cursor.is_written() {
-                self.end = Some(End::Abandoned);
-            }
-            return Ok(self.end);
+        match self.cursor.silence(|| self.channel.writer_lives())? {
+            Silence::Broken => return Ok(self.end),
+            Silence::Final => self.end = Some(End::Abandoned),
+            Silence::Pause => self.check_timeout(),
         }
+        Ok(self.end)
+    }
+
+    fn check_timeout(&mut self) {
         if let Some(timeout) = self.timeout {
             let signs = (self.cursor.sequence(), self.channel.heartbeat_nanos());
             let since = match self.idle {
@@ -234,7 +233,6 @@ impl Reader {
             self.idle = Some((since, signs.0, signs.1));
             self.end = (since.elapsed() >= timeout).then_some(End::TimedOut);
         }
-        Ok(self.end)
     }
 
     /// Sets how long this reader waits for a sign of life; `None` is for ever. Default: what the channel says.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, MsFlags, ProtFlags};
 
-use super::Memory;
+use super::{Memory, ordering};
 use crate::layout::PAGE;
 
 /// What a mapping may be used for.
@@ -93,6 +93,11 @@ impl Map {
     /// Tells the kernel that reads will jump about, so that it reads single pages.
     pub(crate) fn expect_random(&self) -> Result<(), Errno> {
         self.advise(0, self.len(), MmapAdvise::MADV_RANDOM)
+    }
+
+    /// Tells the kernel that everything will be written once and from the first byte on: large pages pay.
+    pub(crate) fn expect_streaming(&self) -> Result<(), Errno> {
+        self.advise(0, self.len(), MmapAdvise::MADV_HUGEPAGE)
     }
 
     /// Writes the pages that hold `[at, at + len)` to the storage and waits for it.
@@ -296,19 +301,19 @@ macro_rules! memory {
             #[inline]
             unsafe fn load(&self, at: u64) -> u64 {
                 // SAFETY: the caller keeps the contract of Memory.
-                u64::from_le(unsafe { self.atomic(at) }.load(Ordering::Acquire))
+                u64::from_le(unsafe { self.atomic(at) }.load(ordering::LOOK))
             }
 
             #[inline]
             unsafe fn publish(&self, at: u64, word: u64) {
                 // SAFETY: the caller keeps the contract of Memory.
-                unsafe { self.atomic(at) }.store(word.to_le(), Ordering::Release);
+                unsafe { self.atomic(at) }.store(word.to_le(), ordering::PUBLISH);
             }
 
             #[inline]
             unsafe fn clear(&self, at: u64) {
                 // SAFETY: the caller keeps the contract of Memory.
-                unsafe { self.atomic(at) }.store(0, Ordering::Relaxed);
+                unsafe { self.atomic(at) }.store(0, ordering::CLEAR);
             }
 
             #[inline]

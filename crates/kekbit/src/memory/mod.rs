@@ -5,6 +5,19 @@
 
 pub(crate) mod map;
 
+/// The orderings of the publish protocol, in one place: the mapped file and the model checker's memory both use them, so
+/// that what the model checks is what runs.
+pub(crate) mod ordering {
+    use std::sync::atomic::Ordering;
+
+    /// Of the store that makes a frame visible, after its payload and the zero behind it. Partner: [`LOOK`].
+    pub(crate) const PUBLISH: Ordering = Ordering::Release;
+    /// Of the load with which a reader looks for a frame, before it touches the payload. Partner: [`PUBLISH`].
+    pub(crate) const LOOK: Ordering = Ordering::Acquire;
+    /// Of the zero behind a frame: the publication that follows orders it.
+    pub(crate) const CLEAR: Ordering = Ordering::Relaxed;
+}
+
 /// The data region of a channel, as the publish protocol sees it.
 ///
 /// Offsets count from the beginning of the region. The methods are unsafe because they do not check them: the one
@@ -25,22 +38,23 @@ pub(crate) trait Memory {
     fn len(&self) -> u64;
 
     /// Loads the word at `at`, so that everything that was stored before it was published is visible afterwards:
-    /// Acquire, the partner of [`Memory::publish`].
+    /// [`ordering::LOOK`], the partner of [`Memory::publish`].
     ///
     /// # Safety
     ///
     /// See the trait.
     unsafe fn load(&self, at: u64) -> u64;
 
-    /// Stores `word` at `at` after everything that was stored before: Release, the partner of [`Memory::load`].
+    /// Stores `word` at `at` after everything that was stored before: [`ordering::PUBLISH`], the partner of
+    /// [`Memory::load`].
     ///
     /// # Safety
     ///
     /// See the trait.
     unsafe fn publish(&self, at: u64, word: u64);
 
-    /// Stores a zero at `at`, where readers will look for the next frame. Relaxed: the publication that follows makes
-    /// it visible together with the frame before it.
+    /// Stores a zero at `at`, where readers will look for the next frame: [`ordering::CLEAR`], since the publication
+    /// that follows makes it visible together with the frame before it.
     ///
     /// # Safety
     ///
