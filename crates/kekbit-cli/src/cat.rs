@@ -1,0 +1,104 @@
+//! `kek cat`: prints the records that are there.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use kekbit::{Channel, Start, Verify};
+
+use crate::exit::{Exit, Failure, note};
+use crate::output::{FormArgs, Output};
+use crate::{progress, values};
+
+/// Print the records that are there, and end
+///
+/// Every record is checked before it is printed. At damage it prints the good records before it, says on standard error
+/// where the damage is, and exits with 1; otherwise with 0, however the channel stands: `kek info` tells that.
+///
+/// POS is where to begin: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the first
+/// record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end prints nothing.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:
+  kek cat log.kek
+  kek cat --from -100 --json log.kek | jq -r .ts
+  kek cat --from @2026-01-01T12:00:00Z -n 10 log.kek
+  kek cat --framed old.kek | kek write --framed new.kek")]
+pub(crate) struct CatArgs {
+    /// The channel
+    path: PathBuf,
+
+    /// Where to begin
+    #[arg(long, value_name = "POS", value_parser = values::start, allow_hyphen_values = true, default_value = "start")]
+    from: Start,
+
+    /// Prints at most N records
+    #[arg(short = 'n', value_name = "N")]
+    count: Option<u64>,
+
+    #[command(flatten)]
+    form: FormArgs,
+}
+
+impl CatArgs {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let channel = Channel::options().verify(Verify::Always).open(&self.path)?;
+        let mut output = Output::stdout(self.form)?;
+        let progress = match output.is_file() {
+            true => progress::bar(Some(channel.synced_tail().offset().max(channel.reserved())), "printing"),
+            false => ProgressBar::hidden(),
+        };
+        let printed = self.print(&channel, &mut output, &progress);
+        progress.finish_and_clear();
+        // The good records first, then what is wrong behind them.
+        output.flush()?;
+        printed.map(|()| Exit::Done).map_err(|failure| failure.about(&self.path))
+    }
+
+    fn print(&self, channel: &Channel, output: &mut Output, progress: &ProgressBar) -> Result<(), Failure> {
+        let end = there_now(channel)?;
+        mention_inexact_time(channel, self.from);
+        let mut left = self.count.unwrap_or(u64::MAX);
+        if left == 0 {
+            return Ok(());
+        }
+        let mut shown = 0;
+        for record in channel.records_from(self.from)? {
+            let record = record?;
+            if record.sequence() >= end {
+                break;
+            }
+            output.record(&record)?;
+            let at = record.position().offset();
+            if at >= shown {
+                progress.set_position(at);
+                shown = at + PROGRESS_STEP;
+            }
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+const PROGRESS_STEP: u64 = 1 << 20;
+
+/// Sequence behind the last record that is there now: a live writer could go on for ever.
+fn there_now(channel: &Channel) -> Result<u64, Failure> {
+    if !channel.writer_lives()? {
+        return Ok(u64::MAX);
+    }
+    // Damage is for the walk itself to find, behind the good records.
+    Ok(channel.end_point().map_or(u64::MAX, |end| end.sequence))
+}
+
+/// Without timestamps a time is found by block only. Says so, since more is printed than was asked for.
+pub(crate) fn mention_inexact_time(channel: &Channel, start: Start) {
+    if matches!(start, Start::Time(_)) && !channel.seeks_time_exactly() {
+        let path = channel.path().display();
+        note(format_args!(
+            "{path}: its records carry no timestamps: beginning with the block that may hold that time"
+        ));
+    }
+}

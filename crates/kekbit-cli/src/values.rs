@@ -1,0 +1,148 @@
+//! What can stand on the command line: sizes, durations, positions, keys with values. And how times are printed.
+
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use jiff::{SignedDuration, Timestamp};
+use kekbit::Start;
+use parse_size::Config;
+
+/// Bytes: `4096 64K 64KiB 1G`; K is 1024, with and without `iB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| format!("{error}; expected a size such as 4096, 64K, 64KiB or 1G"))
+}
+
+/// A span of time: `10ms 2s 5m 1h30m`, longer than nothing.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a duration such as 10ms, 2s, 5m or 1h30m";
+    let signed = SignedDuration::from_str(text).map_err(|error| format!("{error}; {expected}"))?;
+    Duration::try_from(signed)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| format!("it must be longer than nothing; {expected}"))
+}
+
+/// A key and its value: `venue=XETR`.
+pub(crate) fn meta(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("the key is empty; expected KEY=VALUE".into());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// When `kek write` makes records durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sync {
+    None,
+    Each,
+    Every(Duration),
+}
+
+impl FromStr for Sync {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sync, String> {
+        match text {
+            "none" => Ok(Sync::None),
+            "each" => Ok(Sync::Each),
+            text => duration(text).map(Sync::Every).map_err(|error| format!("{error}, or `none`, or `each`")),
+        }
+    }
+}
+
+/// Where to begin: `start`, `end`, a sequence, `-N` from the end, `@TIME`.
+pub(crate) fn start(text: &str) -> Result<Start, String> {
+    let expected = "expected `start`, `end`, a sequence such as 42, -5 for the last five, \
+                    @2026-01-01T00:00:00Z, or @-5m for five minutes ago";
+    let parsed = match text {
+        "start" => Some(Start::Beginning),
+        "end" => Some(Start::End),
+        _ => match text.split_at_checked(1) {
+            Some(("@", time)) => {
+                return at(time).map(Start::Time).map_err(|error| format!("{error}; {expected}"));
+            }
+            Some(("-", count)) => count.parse().ok().map(Start::Last),
+            _ => text.parse().ok().map(Start::Sequence),
+        },
+    };
+    parsed.ok_or_else(|| expected.to_owned())
+}
+
+fn at(text: &str) -> Result<SystemTime, String> {
+    if let Some(ago) = text.strip_prefix('-') {
+        return Ok(SystemTime::now().checked_sub(duration(ago)?).unwrap_or(SystemTime::UNIX_EPOCH));
+    }
+    let time = Timestamp::from_str(text).map_err(|error| error.to_string())?;
+    // No record is older than the epoch.
+    let nanos = u64::try_from(time.as_nanosecond().max(0)).map_err(|error| error.to_string())?;
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos))
+}
+
+/// Nanoseconds since the Unix epoch, as RFC 3339 in UTC with nine digits.
+pub(crate) fn rfc3339(nanos: u64) -> String {
+    // Every u64 is before the year 2555, and so within the range of a timestamp.
+    Timestamp::from_nanosecond(i128::from(nanos))
+        .map_or_else(|_| nanos.to_string(), |time| format!("{time:.9}"))
+}
+
+/// A span of time as [`duration`] reads it.
+pub(crate) fn friendly(duration: Duration) -> String {
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_binary_with_and_without_ib() {
+        for (text, bytes) in
+            [("4096", 4096), ("64K", 65536), ("64KiB", 65536), ("1G", 1 << 30), ("1 MiB", 1 << 20)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        assert!(size("").is_err() && size("-1").is_err() && size("lots").is_err());
+    }
+
+    #[test]
+    fn durations_have_units_and_are_longer_than_nothing() {
+        for (text, millis) in [("10ms", 10), ("2s", 2000), ("5m", 300_000), ("1h30m", 5_400_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("5").is_err());
+    }
+
+    #[test]
+    fn durations_are_printed_as_they_are_read() {
+        for text in ["10ms", "2s", "5m", "1h30m"] {
+            let parsed = duration(text).unwrap();
+            assert_eq!(duration(&friendly(parsed)), Ok(parsed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_start_has_five_forms() {
+        assert_eq!(start("start"), Ok(Start::Beginning));
+        assert_eq!(start("end"), Ok(Start::End));
+        assert_eq!(start("42"), Ok(Start::Sequence(42)));
+        assert_eq!(start("-5"), Ok(Start::Last(5)));
+        let new_year = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        assert_eq!(start("@2026-01-01T00:00:00Z"), Ok(Start::Time(new_year)));
+        let Ok(Start::Time(ago)) = start("@-5m") else { panic!("@-5m is a time") };
+        assert!(ago <= SystemTime::now() - Duration::from_secs(300));
+        for text in ["", "@", "-", "--5", "@yesterday", "1.5", "@-", "é"] {
+            assert!(start(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_nine_digits() {
+        assert_eq!(rfc3339(1_767_225_600_000_000_000), "2026-01-01T00:00:00.000000000Z");
+        assert!(rfc3339(u64::MAX).starts_with("2554-"));
+    }
+}

@@ -1,0 +1,294 @@
+//! `kek write`: creates a channel and appends records to it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use kekbit::{Chain, Checksum, Durability, Timestamp, Writer, WriterOptions};
+
+use crate::exit::{Exit, Failure, note};
+use crate::input::{Event, Input, Inputs};
+use crate::progress;
+use crate::signals::Signals;
+use crate::split::{Split, SplitError, Splitter};
+use crate::values::{self, Sync};
+
+/// Create a channel and append records to it
+///
+/// Creates the channel PATH and appends the FILEs, or standard input, one record for each line. Each record is visible
+/// to readers as soon as its terminator has arrived. At the end of the input the channel is closed. A channel is
+/// written once: PATH must not exist yet.
+///
+/// Lines end with a line feed, which is not part of the record; a carriage return before it is. A last line without a
+/// line feed is a record too, in each FILE.
+///
+/// On SIGINT or SIGTERM it appends what it has read, closes the channel, and exits with 130 or 143. When the channel or
+/// the disk is full, or a record is too long, the records before stay, standard error says how many they are, and it
+/// exits with 5.
+///
+/// Sizes are bytes, or have a unit: 4096, 64K, 64KiB, 1M, 1G; K is 1024. Durations have a unit: 10ms, 2s, 5m, 1h30m.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:
+  seq 1000000 | kek write numbers.kek
+  kek write log.kek access.log error.log
+  tail -f access.log | kek write --sync 1s --timeout 1m access.kek
+  find . -print0 | kek write -0 --no-timestamp names.kek
+  kek write --whole --capacity 4G --max-record 16M images.kek *.png")]
+pub(crate) struct WriteArgs {
+    /// The channel to create
+    path: PathBuf,
+
+    /// What to append; `-` is standard input, and so is no FILE at all
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Records end with a zero byte instead of a line feed
+    #[arg(short = '0', long, group = "split")]
+    null: bool,
+
+    /// Records follow their length, a little-endian u32
+    ///
+    /// A frame that the end of the input cuts off is an error; the records before it are appended.
+    #[arg(long, group = "split")]
+    framed: bool,
+
+    /// Each FILE is one record, even an empty one
+    #[arg(long, group = "split")]
+    whole: bool,
+
+    /// Bytes for records, 4K to 64T
+    ///
+    /// Each record takes 8 bytes, 8 more for its timestamp, and its length rounded up to 8. The space is reserved on
+    /// the disk as the channel grows, and what is left is given back at the end. [default: 1G, or twice the size of the
+    /// FILEs if that is more]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    capacity: Option<u64>,
+
+    /// The longest record, at most 256M - 1
+    ///
+    /// Counts the bytes of the record as they are read; those of its timestamp come on top. [default: 1M, or an eighth
+    /// of the capacity if that is less]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_record: Option<u64>,
+
+    /// How long readers wait for a new record before they say that the writer has timed out [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    timeout: Option<Duration>,
+
+    /// A number for the writer, for whatever you need it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    writer_id: u64,
+
+    /// A number for the channel
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    channel_id: u64,
+
+    /// What protects each record against damage
+    #[arg(long, value_enum, default_value_t = ChecksumArg::Crc32c)]
+    checksum: ChecksumArg,
+
+    /// What the records are, for instance a media type
+    #[arg(long, value_name = "TEXT")]
+    content_type: Option<String>,
+
+    /// A key and a value for the channel's header; can be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::meta)]
+    meta: Vec<(String, String)>,
+
+    /// When records become durable, that is, outlive a power cut: none, each, or a DURATION
+    ///
+    /// `none` leaves it to the kernel, as `cat` and `cp` do: records outlive the process at once, and a power cut after
+    /// some 30 seconds. `each` syncs every record before the next is appended. A DURATION is how long a record may
+    /// remain without a sync, also while there is no input; then the end is synced too.
+    #[arg(long, value_name = "WHEN", default_value = "none")]
+    sync: Sync,
+
+    /// Records carry no timestamp
+    #[arg(long)]
+    no_timestamp: bool,
+
+    /// Writes also on a file system that other machines may share, where a second writer would not be noticed
+    #[arg(long)]
+    force_shared_file_system: bool,
+
+    /// Says nothing about what was written, and shows no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum ChecksumArg {
+    /// CRC-32C
+    Crc32c,
+    /// None: lost records are told from written ones by the last sync only
+    None,
+}
+
+const DEFAULT_CAPACITY: u64 = 1 << 30;
+const DEFAULT_MAX_RECORD: u64 = 1 << 20;
+const LONGEST_RECORD: u64 = (256 << 20) - 1;
+/// Bytes that the timestamp adds to each record.
+const TIMESTAMP: u64 = 8;
+/// Bytes of the capacity that no record can have: its header word and the terminal's.
+const WORDS: u64 = 16;
+
+impl WriteArgs {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let signals = Signals::install().map_err(|error| Failure::io("cannot handle signals", error))?;
+        let inputs = Inputs::look_up(self.files.clone())?;
+        let options = self.options(inputs.total);
+        if self.no_timestamp {
+            let writer = options.create(&self.path)?;
+            Pump::new(&self, writer, 0, inputs.total).run(&inputs, &signals)
+        } else {
+            let writer = options.stage(Timestamp::nanos()).create(&self.path)?;
+            Pump::new(&self, writer, TIMESTAMP as usize, inputs.total).run(&inputs, &signals)
+        }
+    }
+
+    fn options(&self, input: Option<u64>) -> WriterOptions {
+        let twice = input.unwrap_or(0).saturating_mul(2);
+        let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY.max(twice));
+        let record = self.max_record.unwrap_or(DEFAULT_MAX_RECORD.min(capacity / 8));
+        // What is more than the format allows is for the library to refuse, but not because of the timestamp.
+        let longest = LONGEST_RECORD.min(capacity.saturating_sub(WORDS)).max(record);
+        let stored = if self.no_timestamp { record } else { record.saturating_add(TIMESTAMP).min(longest) };
+        let mut options = Writer::options()
+            .capacity(capacity)
+            .max_record_len(stored)
+            .writer_id(self.writer_id)
+            .channel_id(self.channel_id)
+            .force_shared_file_system(self.force_shared_file_system)
+            .checksum(match self.checksum {
+                ChecksumArg::Crc32c => Checksum::Crc32c,
+                ChecksumArg::None => Checksum::None,
+            })
+            .durability(match self.sync {
+                Sync::None => Durability::Never,
+                Sync::Each => Durability::Each,
+                Sync::Every(_) => Durability::AtEnd,
+            });
+        if let Some(timeout) = self.timeout {
+            options = options.timeout(timeout);
+        }
+        if let Some(text) = &self.content_type {
+            options = options.content_type(text);
+        }
+        self.meta.iter().fold(options, |options, (key, value)| options.meta(key, value))
+    }
+
+    fn split(&self) -> Split {
+        match (self.framed, self.whole) {
+            (true, _) => Split::Framed,
+            (_, true) => Split::Whole,
+            _ => Split::Terminated(if self.null { 0 } else { b'\n' }),
+        }
+    }
+}
+
+/// Moves records from the inputs into the channel.
+struct Pump<'a, C: Chain> {
+    args: &'a WriteArgs,
+    writer: Writer<C>,
+    splitter: Splitter,
+    progress: ProgressBar,
+    records: u64,
+    bytes: u64,
+    /// When what has been appended must be synced; `None` while everything is.
+    due: Option<Instant>,
+}
+
+impl<'a, C: Chain> Pump<'a, C> {
+    fn new(args: &'a WriteArgs, writer: Writer<C>, stages: usize, total: Option<u64>) -> Pump<'a, C> {
+        let splitter = Splitter::new(args.split(), writer.max_record_len().saturating_sub(stages));
+        let progress = if args.quiet { ProgressBar::hidden() } else { progress::bar(total, "writing") };
+        Pump { args, writer, splitter, progress, records: 0, bytes: 0, due: None }
+    }
+
+    /// Appends everything. However that ends, what was appended stays, and the channel is closed.
+    fn run(mut self, inputs: &Inputs, signals: &Signals) -> Result<Exit, Failure> {
+        let outcome = self.append_all(inputs, signals);
+        self.progress.finish_and_clear();
+        let Pump { args, writer, records, bytes, .. } = self;
+        let written = format!("{records} records ({bytes} bytes) were written");
+        let closed = writer.close();
+        match outcome {
+            Err(failure) => return Err(failure.about(&args.path).and(written)),
+            Ok(exit) => {
+                closed.map_err(|error| Failure::from(error).about(&args.path).and(&written))?;
+                if !args.quiet {
+                    note(format_args!("{}: {written}", args.path.display()));
+                }
+                Ok(exit)
+            }
+        }
+    }
+
+    fn append_all(&mut self, inputs: &Inputs, signals: &Signals) -> Result<Exit, Failure> {
+        for input in inputs.open() {
+            if let Some(signal) = self.append_input(input?, signals)? {
+                return Ok(Exit::Signal(signal));
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Appends one input; the signal that has cut it short, if one has.
+    fn append_input(&mut self, mut input: Input, signals: &Signals) -> Result<Option<i32>, Failure> {
+        let cut_short = loop {
+            match input.read(self.splitter.space(), signals, self.due)? {
+                Event::Read(0) => break None,
+                Event::Signal(signal) => break Some(signal),
+                Event::Due => {}
+                Event::Read(len) => {
+                    self.splitter.filled(len);
+                    self.append_complete(&input)?;
+                    self.progress.inc(len as u64);
+                }
+            }
+            self.sync_if_due()?;
+        };
+        if cut_short.is_some() && !matches!(self.splitter.split(), Split::Terminated(_)) {
+            // Half a frame or half a file is no record.
+            return Ok(cut_short);
+        }
+        if let Some(record) = self.splitter.finish().map_err(|error| refused(&input, error))? {
+            self.writer.append(record)?;
+            self.records += 1;
+            self.bytes += record.len() as u64;
+        }
+        Ok(cut_short)
+    }
+
+    fn append_complete(&mut self, input: &Input) -> Result<(), Failure> {
+        while let Some(record) = self.splitter.next().map_err(|error| refused(input, error))? {
+            self.writer.append(record)?;
+            self.records += 1;
+            self.bytes += record.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn sync_if_due(&mut self) -> Result<(), Failure> {
+        let Sync::Every(interval) = self.args.sync else { return Ok(()) };
+        let now = Instant::now();
+        match self.due {
+            Some(due) if due <= now => {
+                self.writer.sync()?;
+                self.due = None;
+            }
+            None if self.writer.tail() > self.writer.synced_tail() => self.due = now.checked_add(interval),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn refused(input: &Input, error: SplitError) -> Failure {
+    let exit = match error {
+        SplitError::TooLong { .. } => Exit::Full,
+        SplitError::Truncated { .. } => Exit::Io,
+    };
+    Failure::new(exit, format_args!("{}: {error}", input.name()))
+}
