@@ -209,6 +209,9 @@ impl Channel {
                 let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
                 return Err(OpenError::NotAFile { path: path.to_owned(), what });
             }
+            if options.random {
+                file::expect_random(&file).opening("advise on", path)?;
+            }
             // Held as long as the channel is open, so that the file is not reused meanwhile; and only a file that
             // still has its name after that is the one that was asked for.
             if lock::shared(&file, Role::Readers).opening("lock", path)?

@@ -8,7 +8,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FallocateFlags, OFlag, PosixFadviseAdvice, RenameFlags, fallocate, posix_fadvise,
+    renameat2,
+};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{self, FsType, fstatfs};
@@ -24,6 +27,11 @@ pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
 
 fn descriptor_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Tells the kernel that reads will jump about, so that it does not read ahead.
+pub(crate) fn expect_random(file: &File) -> Result<(), Errno> {
+    posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)
 }
 
 /// Whether `path` still names the file behind `file`.
