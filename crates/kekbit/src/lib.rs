@@ -69,6 +69,9 @@ mod seal;
 mod seek;
 mod wait;
 
+#[cfg(test)]
+mod loom_tests;
+
 pub use batch::Batch;
 pub use channel::{Channel, EndPoint, ReadOptions, Records, State, Verify};
 pub use claim::Claim;
