@@ -22,6 +22,15 @@ mod cat;
 mod tail;
 mod write;
 
+mod info;
+mod ls;
+mod seal;
+mod verify;
+
+mod completions;
+mod demo;
+mod man;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +50,15 @@ enum Verb {
     Write(write::WriteArgs),
     Cat(cat::CatArgs),
     Tail(tail::TailArgs),
+    Info(info::InfoArgs),
+    Ls(ls::LsArgs),
+    Verify(verify::VerifyArgs),
+    Seal(seal::SealArgs),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    #[command(name = demo::PART, hide = true)]
+    DemoPart(demo::part::PartArgs),
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -79,5 +97,13 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Write(args) => args.run(),
         Verb::Cat(args) => args.run(),
         Verb::Tail(args) => args.run(),
+        Verb::Info(args) => args.run(),
+        Verb::Ls(args) => args.run(),
+        Verb::Verify(args) => args.run(),
+        Verb::Seal(args) => args.run(),
+        Verb::Demo(args) => args.run(),
+        Verb::Completions(args) => args.run(),
+        Verb::Man(args) => args.run(),
+        Verb::DemoPart(args) => args.run(),
     }
 }

@@ -1,0 +1,189 @@
+//! `kek info`: what a channel is and how it stands.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use data_encoding::HEXLOWER;
+use kekbit::{Channel, Checksum};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::exit::{Exit, Failure};
+use crate::output::{print, print_json};
+use crate::values::{friendly, rfc3339};
+
+/// Tell what a channel is and how it stands
+///
+/// The state is `open` while its writer lives; then `closed`, `full`, `abandoned` (the writer is dead) or `torn` (the
+/// machine has crashed, and the last records, which had not been synced, are damaged or lost).
+///
+/// `durability` is what a sync gives: `machine` if what is synced outlives a power cut, `process` on a file system in
+/// memory. `synced` is the position up to which records are known to be synced, `tail` the one behind the last record.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:
+  kek info log.kek
+  kek info --json log.kek | jq -r .state")]
+pub(crate) struct InfoArgs {
+    /// The channel
+    path: PathBuf,
+
+    /// One JSON object; 64-bit identifiers are strings
+    #[arg(long)]
+    json: bool,
+}
+
+impl InfoArgs {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let info = Info::look_up(&self.path)?;
+        if self.json {
+            print_json(&info)?;
+        } else {
+            print(info.text().as_bytes())?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Everything that is told of a channel, in the order in which it is told.
+#[derive(Serialize)]
+pub(crate) struct Info {
+    path: String,
+    format: String,
+    pub(crate) state: String,
+    sealed: bool,
+    /// As strings: JSON's numbers are rounded by many who read them.
+    writer_id: String,
+    channel_id: String,
+    pub(crate) capacity: u64,
+    max_record_len: u64,
+    timeout: Option<String>,
+    pub(crate) created: String,
+    pub(crate) records: u64,
+    first_sequence: u64,
+    pub(crate) tail: u64,
+    synced: u64,
+    reserved: u64,
+    durability: &'static str,
+    checksum: &'static str,
+    content_type: Option<String>,
+    schema: Option<String>,
+    meta: Map<String, Value>,
+    stages: Vec<Stage>,
+}
+
+#[derive(Serialize)]
+struct Stage {
+    name: String,
+    id: u32,
+    version: u16,
+    prefix_len: u32,
+    suffix_len: u32,
+    replaces: bool,
+    /// Hexadecimal.
+    params: String,
+}
+
+impl Info {
+    pub(crate) fn look_up(path: &Path) -> Result<Info, Failure> {
+        // The stored bytes will do: nothing of a record is shown.
+        let channel = Channel::options().stored(true).random_access(true).open(path)?;
+        // The end first: whatever else changes meanwhile is not older than it.
+        let end = channel.end_point().map_err(|error| Failure::from(error).about(path))?;
+        let on_storage = channel.is_on_storage().map_err(|error| Failure::from(error).about(path))?;
+        let (major, minor) = channel.format_version();
+        Ok(Info {
+            path: path.display().to_string(),
+            format: format!("{major}.{minor}{}", if channel.is_draft() { "-draft" } else { "" }),
+            state: end.state.to_string(),
+            sealed: end.sealed,
+            writer_id: channel.writer_id().to_string(),
+            channel_id: channel.channel_id().to_string(),
+            capacity: channel.capacity(),
+            max_record_len: longest_payload(&channel),
+            timeout: channel.timeout().map(friendly),
+            created: rfc3339(channel.created_nanos()),
+            records: end.sequence - channel.first_sequence(),
+            first_sequence: channel.first_sequence(),
+            tail: end.position.offset(),
+            synced: channel.synced_tail().offset(),
+            reserved: channel.reserved(),
+            durability: if on_storage { "machine" } else { "process" },
+            checksum: match channel.checksum() {
+                Checksum::Crc32c => "crc32c",
+                _ => "none",
+            },
+            content_type: channel.content_type().map(str::to_owned),
+            schema: channel.schema().map(str::to_owned),
+            meta: channel.meta().iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect(),
+            stages: channel
+                .stages()
+                .iter()
+                .map(|stage| Stage {
+                    name: stage.name.clone(),
+                    id: stage.id,
+                    version: stage.version,
+                    prefix_len: stage.prefix_len,
+                    suffix_len: stage.suffix_len,
+                    replaces: stage.replaces,
+                    params: HEXLOWER.encode(&stage.params),
+                })
+                .collect(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name:<15} {value}");
+        };
+        line("path", &self.path);
+        line("format", &self.format);
+        line(
+            "state",
+            &format_args!(
+                "{}{}",
+                self.state,
+                if self.sealed && self.state == "abandoned" { ", sealed" } else { "" }
+            ),
+        );
+        line("records", &self.records);
+        line("first sequence", &self.first_sequence);
+        line("tail", &self.tail);
+        line("synced", &self.synced);
+        line("capacity", &self.capacity);
+        line("reserved", &self.reserved);
+        line("max record", &self.max_record_len);
+        line("created", &self.created);
+        line("timeout", &self.timeout.as_deref().unwrap_or("none"));
+        line("writer id", &self.writer_id);
+        line("channel id", &self.channel_id);
+        line("checksum", &self.checksum);
+        let durability = match self.durability {
+            "machine" => "machine: what is synced outlives a power cut",
+            _ => "process: in memory, nothing outlives a power cut",
+        };
+        line("durability", &durability);
+        if let Some(content_type) = &self.content_type {
+            line("content type", content_type);
+        }
+        if let Some(schema) = &self.schema {
+            line("schema", schema);
+        }
+        for stage in &self.stages {
+            line("stage", &format_args!("{} (id {}, version {})", stage.name, stage.id, stage.version));
+        }
+        for (key, value) in &self.meta {
+            line("meta", &format_args!("{key}={}", value.as_str().unwrap_or_default()));
+        }
+        text
+    }
+}
+
+/// The longest record as it is appended: without what the stages put around it.
+fn longest_payload(channel: &Channel) -> u64 {
+    let around =
+        channel.stages().iter().map(|stage| u64::from(stage.prefix_len) + u64::from(stage.suffix_len));
+    channel.max_record_len().saturating_sub(around.sum())
+}

@@ -1,0 +1,91 @@
+//! `kek ls`: the channels in a directory.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kekbit::{Channel, FormatError, OpenError};
+
+use crate::exit::{Exit, Failure};
+use crate::info::Info;
+use crate::output::{print, print_json};
+
+/// List the channels in a directory
+///
+/// What is no channel is passed over. What could be one and cannot be read is named on standard error.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:
+  kek ls
+  kek ls --json /var/lib/orders | jq -r 'select(.state == \"abandoned\") | .path'")]
+pub(crate) struct LsArgs {
+    /// The directory
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+
+    /// One JSON object a line for each channel, as `kek info --json` prints it
+    #[arg(long)]
+    json: bool,
+}
+
+impl LsArgs {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let cannot = |error| Failure::io(format_args!("cannot list {}", self.dir.display()), error);
+        if !self.dir.metadata().map_err(cannot)?.is_dir() {
+            let what = format_args!("{} is not a directory", self.dir.display());
+            return Err(Failure::new(Exit::Missing, what));
+        }
+        let mut names = Vec::new();
+        for entry in self.dir.read_dir().map_err(cannot)? {
+            names.push(entry.map_err(cannot)?.file_name());
+        }
+        names.sort();
+        let (mut rows, mut exit) = (vec![HEADINGS.map(str::to_owned)], Exit::Done);
+        for name in names {
+            let path = self.dir.join(&name);
+            if matches!(Channel::options().stored(true).open(&path), Err(error) if is_no_channel(&error)) {
+                continue;
+            }
+            match Info::look_up(&path) {
+                Ok(info) if self.json => print_json(&info)?,
+                Ok(info) => rows.push(row(&name.to_string_lossy(), &info)),
+                Err(failure) => {
+                    failure.report();
+                    exit = if exit == Exit::Done { failure.exit } else { exit };
+                }
+            }
+        }
+        if !self.json {
+            print(table(&rows).as_bytes())?;
+        }
+        Ok(exit)
+    }
+}
+
+const HEADINGS: [&str; 6] = ["STATE", "RECORDS", "TAIL", "CAPACITY", "CREATED", "NAME"];
+
+fn row(name: &str, info: &Info) -> [String; 6] {
+    let numbers = [info.records, info.tail, info.capacity].map(|number| number.to_string());
+    let [records, tail, capacity] = numbers;
+    // Seconds are enough for people.
+    let created = info.created.split('.').next().unwrap_or_default().to_owned() + "Z";
+    [info.state.clone(), records, tail, capacity, created, name.to_owned()]
+}
+
+/// Whether there is nothing to be said of it: it has gone meanwhile, or it never was a channel.
+fn is_no_channel(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::NotFound { .. }
+            | OpenError::NotAFile { .. }
+            | OpenError::Format { source: FormatError::NotAChannel, .. }
+    )
+}
+
+/// Columns as wide as their widest cell; numbers to the right.
+fn table(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let [state, records, tail, capacity, created, _] = [0, 1, 2, 3, 4, 5].map(width);
+    let line = |[a, b, c, d, e, name]: &[String; 6]| {
+        format!("{a:<state$}  {b:>records$}  {c:>tail$}  {d:>capacity$}  {e:<created$}  {name}\n")
+    };
+    rows.iter().map(line).collect()
+}
