@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::error::{AppendError, SyncError, is_no_space};
 use crate::layout::control::{HEARTBEAT, RESERVED, SLOTS, SYNCED, Slot, TRAIL, TRAIL_SLOTS, TRAIL_STEP};
 use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
-use crate::layout::frame::{Kind, MAX_PAYLOAD, WORD, frame_len};
+use crate::layout::frame::{Checksum, Kind, MAX_PAYLOAD, WORD, frame_len};
 use crate::layout::header::Header;
 use crate::layout::{PAGE, round_up};
 use crate::memory::map::{Map, OwnedView};
@@ -277,8 +277,19 @@ impl Pen {
         let reach = self.header.regions.data + (end + WORD).min(self.header.capacity);
         self.poisoning(|pen| pen.map.sync(control, reach - control))?;
         self.synced = end;
+        if self.header.checksum == Checksum::None && self.ended.is_none() {
+            // After a crash nothing past the slot is believed of such a channel, so it must tell of this sync too.
+            self.confirm()?;
+        }
         self.map.store(control + SYNCED, end);
         Ok(())
+    }
+
+    /// Says on the disk, too, what the last sync has reached.
+    fn confirm(&mut self) -> Result<(), SyncError> {
+        self.write_slot();
+        let control = self.header.regions.control;
+        self.poisoning(|pen| pen.map.sync(control, PAGE))
     }
 
     fn write_slot(&mut self) {
@@ -318,9 +329,7 @@ impl Pen {
         if self.durability != Durability::Never {
             self.sync()?;
             // The end is durable; say so on the disk too, so that damage anywhere before it is told from a torn tail.
-            self.write_slot();
-            let control = self.header.regions.control;
-            self.poisoning(|pen| pen.map.sync(control, PAGE))?;
+            self.confirm()?;
         }
         let len = self.header.regions.data + round_up(terminal + WORD, PAGE);
         self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;
