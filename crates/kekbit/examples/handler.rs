@@ -62,7 +62,7 @@ impl Handler for Pad {
         Ok(())
     }
 
-    fn undo(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
+    fn undo(&self, _: &[u8], body: &[u8], _: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
         let (from, encrypted) = body.split_first_chunk().ok_or("no place in the pad")?;
         let from = u64::from_le_bytes(*from).try_into()?;
         out.extend(self.xor(from, encrypted).ok_or("a place beyond the pad")?);

@@ -268,7 +268,7 @@ impl Channel {
             live,
             entries_below: u64::MAX,
             belief: Belief::LIVE,
-            data_len: len.min(total) - data & !7,
+            data_len: (len.min(total) - data) & !7,
             header,
         };
         if !live {
@@ -297,8 +297,7 @@ impl Channel {
     fn cursor_with(&self, rules: Rules) -> Cursor<BorrowedView<'_>> {
         let inner = &*self.inner;
         let view = BorrowedView::borrowed(&inner.map, inner.header.regions.data);
-        // SAFETY: the file had this length when it was opened, and only its end makes it shorter, behind the terminal.
-        let window = unsafe { Window::new(view, inner.data_len) };
+        let window = Window::new(view, inner.data_len);
         Cursor::new(window, inner.header.first_sequence, rules)
     }
 
@@ -306,8 +305,7 @@ impl Channel {
     pub(crate) fn owned_cursor(&self) -> Cursor<OwnedView> {
         let inner = &*self.inner;
         let view = OwnedView::owned(Arc::clone(&inner.map), inner.header.regions.data);
-        // SAFETY: as in `cursor_with`.
-        let window = unsafe { Window::new(view, inner.data_len) };
+        let window = Window::new(view, inner.data_len);
         Cursor::new(window, inner.header.first_sequence, inner.rules())
     }
 
@@ -480,6 +478,11 @@ impl Channel {
     /// The application's own keys and values.
     pub fn meta(&self) -> &[(String, String)] {
         &self.inner.header.attributes.user
+    }
+
+    /// The value of the first of the application's own keys that is `key`.
+    pub fn meta_value(&self, key: &str) -> Option<&str> {
+        self.meta().iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     /// The stages that each record went through, the outermost first.

@@ -260,8 +260,7 @@ impl<M: Memory> Cursor<M> {
         let len = growth.data_len()?;
         let grown = len > self.window.bound();
         if grown {
-            // SAFETY: the file has just been asked for its length.
-            unsafe { self.window.set_bound(len) };
+            self.window.set_bound(len);
         }
         Ok(grown)
     }
@@ -281,7 +280,7 @@ impl<M: Memory> Cursor<M> {
         let payload = self.window.payload();
         let bytes: &[u8] = payload.as_ref();
         let len = bytes.len() as u64;
-        if len < BATCH_HEADER || len % 8 != 0 || u32_at(bytes, 4) != 0 {
+        if len < BATCH_HEADER || !len.is_multiple_of(8) || u32_at(bytes, 4) != 0 {
             return false;
         }
         let (mut at, mut left) = (BATCH_HEADER, u32_at(bytes, 0));

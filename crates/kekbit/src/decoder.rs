@@ -26,7 +26,7 @@ use crate::record::Record;
 ///         Ok(())
 ///     }
 ///
-///     fn undo(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
+///     fn undo(&self, _: &[u8], body: &[u8], _: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
 ///         out.extend(body.iter().map(|byte| byte.wrapping_sub(self.0)));
 ///         Ok(())
 ///     }

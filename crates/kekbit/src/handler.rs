@@ -144,6 +144,9 @@ pub trait Handler {
 
     /// Appends to `out` what stands in place of `body`. Only for a stage whose description says `replaces`.
     ///
+    /// It is called first; [`Handler::before`] and [`Handler::after`] are then given what it has made, so what undoing
+    /// needs (a nonce, a length) is remembered here and written there.
+    ///
     /// # Errors
     ///
     /// Refuses the record; then nothing is appended.
@@ -171,13 +174,14 @@ pub trait Handler {
         Ok(())
     }
 
-    /// The way back: appends to `out` what [`Handler::instead`] was given when it made `body`, which comes from a file
-    /// and may be anything.
+    /// The way back: appends to `out` what [`Handler::instead`] was given when it made `body`. All three come from a file
+    /// and may be anything; [`Handler::check`] has accepted them.
     ///
     /// # Errors
     ///
-    /// If nothing can have made `body`.
-    fn undo(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
+    /// If nothing can have made them.
+    fn undo(&self, prefix: &[u8], body: &[u8], suffix: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
+        let _ = (prefix, suffix);
         out.extend_from_slice(body);
         Ok(())
     }
@@ -412,7 +416,7 @@ impl<H: Handler, C: Chain> Chain for Stage<H, C> {
         fields.push(Field { prefix, suffix });
         if self.replaces {
             self.scratch.clear();
-            self.handler.undo(body, &mut self.scratch)?;
+            self.handler.undo(prefix, body, suffix, &mut self.scratch)?;
             self.inner.take_apart(&self.scratch, fields)
         } else {
             self.inner.take_apart(body, fields)

@@ -19,7 +19,7 @@ use loom::thread;
 use crate::cursor::{Belief, Cursor, Growth, Rules, Silence, Step};
 use crate::error::ReadError;
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, kind_and_length};
-use crate::memory::{Memory, ordering};
+use crate::memory::{Memory, WriteMemory, ordering};
 use crate::publish::{Room, Window};
 
 /// What is broken on purpose.
@@ -84,6 +84,15 @@ impl Memory for Words {
         word
     }
 
+    unsafe fn bytes(&self, at: u64, len: u64) -> Vec<u8> {
+        let words = (at..at + len).step_by(8).map(|at| self.word(at).load(Ordering::Relaxed));
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        bytes.truncate(len as usize);
+        bytes
+    }
+}
+
+impl WriteMemory for Words {
     unsafe fn publish(&self, at: u64, word: u64) {
         let order = if self.mutant == Mutant::NoRelease { Ordering::Relaxed } else { ordering::PUBLISH };
         self.word(at).store(word, order);
@@ -101,13 +110,6 @@ impl Memory for Words {
             word[..chunk.len()].copy_from_slice(chunk);
             self.word(at + 8 * i as u64).store(u64::from_le_bytes(word), Ordering::Relaxed);
         }
-    }
-
-    unsafe fn bytes(&self, at: u64, len: u64) -> Vec<u8> {
-        let words = (at..at + len).step_by(8).map(|at| self.word(at).load(Ordering::Relaxed));
-        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-        bytes.truncate(len as usize);
-        bytes
     }
 }
 
@@ -127,10 +129,8 @@ fn salt(life: u64) -> Salt {
 
 /// A writer at the beginning of `memory`, with all of it as room.
 fn room(memory: &Words, life: u64) -> Room<Words> {
-    // SAFETY: each model has one room at a time.
-    let mut room = unsafe { Room::new(memory.share(), 0, 64, salt(life), Checksum::Crc32c) };
-    // SAFETY: the memory reaches that far.
-    unsafe { room.set_limit(memory.len()) };
+    let mut room = Room::new(memory.share(), 0, 64, salt(life), Checksum::Crc32c);
+    room.set_limit(memory.len());
     room
 }
 
@@ -156,8 +156,7 @@ fn cursor(memory: Words, life: u64, verify: bool) -> Cursor<Words> {
         max_record_len: 64,
     };
     let bound = memory.len();
-    // SAFETY: the memory reaches that far.
-    let window = unsafe { Window::new(memory, bound) };
+    let window = Window::new(memory, bound);
     Cursor::new(window, 0, rules)
 }
 

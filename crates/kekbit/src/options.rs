@@ -441,10 +441,7 @@ impl<C: Chain> WriterOptions<C> {
             on_storage,
         };
         debug_assert!(reserved >= WORD);
-        // SAFETY: the mapping is of this file, for which `header` has just been written. The writer's lock is held, and
-        // no channel is ever given a second pen. `reserved` comes from the file's length.
-        let mut pen =
-            unsafe { Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare) };
+        let mut pen = Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare);
         pen.prepare_at_creation();
         Ok(Writer::new(pen, self.chain))
     }

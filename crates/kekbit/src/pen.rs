@@ -15,7 +15,7 @@ use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
 use crate::layout::frame::{Checksum, Kind, MAX_PAYLOAD, WORD, frame_len};
 use crate::layout::header::Header;
 use crate::layout::{PAGE, round_up};
-use crate::memory::map::{Map, OwnedView};
+use crate::memory::map::{Map, WriterView};
 use crate::options::{Durability, Prepare};
 use crate::publish::Room;
 use crate::sys::file::reserve;
@@ -32,7 +32,7 @@ const LARGE_PAGE: u64 = 2 << 20;
 /// The writing side of a channel file.
 #[derive(Debug)]
 pub(crate) struct Pen {
-    pub(crate) room: Room<OwnedView>,
+    pub(crate) room: Room<WriterView>,
     /// Sequence of the next record.
     pub(crate) sequence: u64,
     pub(crate) clock: Clock,
@@ -72,11 +72,9 @@ pub(crate) struct PenStart {
 }
 
 impl Pen {
-    /// # Safety
-    ///
-    /// `map` is a writable mapping of `file`, whose header is `header`, and this is the only pen of that file. The file
-    /// has the first `start.reserved` bytes of the data region, and the word at `start.tail` is among them.
-    pub(crate) unsafe fn new(
+    /// The one pen of `map`, a writable mapping of `file`, whose header is `header`. The file has the first
+    /// `start.reserved` bytes of the data region, and the word at `start.tail` is among them.
+    pub(crate) fn new(
         map: Arc<Map>,
         file: File,
         header: Header,
@@ -84,10 +82,9 @@ impl Pen {
         durability: Durability,
         prepare: Prepare,
     ) -> Pen {
-        let view = OwnedView::owned(Arc::clone(&map), header.regions.data);
-        // SAFETY: as this function requires.
-        let room =
-            unsafe { Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum) };
+        assert!(start.tail + WORD <= start.reserved);
+        let view = WriterView::sole(Arc::clone(&map), header.regions.data);
+        let room = Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum);
         Pen {
             room,
             sequence: start.sequence,
@@ -171,8 +168,7 @@ impl Pen {
         }
         let prepared = if self.prepared >= need { self.prepared } else { u64::MAX };
         let next = self.reserved.min(prepared).min(self.next_index).min(self.next_trail).max(need);
-        // SAFETY: `need` is reserved, and `next` is either that or not above what is.
-        unsafe { self.room.set_limit(next) };
+        self.room.set_limit(next);
         Ok(())
     }
 

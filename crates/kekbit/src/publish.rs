@@ -23,8 +23,8 @@
 
 use crate::layout::crc::crc32c_padded;
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len, kind_and_length};
-use crate::memory::Memory;
-use crate::memory::map::OwnedView;
+use crate::memory::map::WriterView;
+use crate::memory::{Memory, WriteMemory};
 
 /// The writer's half: where the next frame goes.
 #[derive(Debug)]
@@ -37,15 +37,10 @@ pub(crate) struct Room<M> {
     checksum: Checksum,
 }
 
-impl<M: Memory> Room<M> {
-    /// A room at `tail`, with no space yet.
-    ///
-    /// # Safety
-    ///
-    /// `memory` is writable and this is the channel's only writer. The word at `tail` (a multiple of 8, inside the
-    /// memory) is reserved.
-    pub(crate) unsafe fn new(memory: M, tail: u64, max_len: u32, salt: Salt, checksum: Checksum) -> Room<M> {
-        assert!(tail % 8 == 0 && tail + WORD <= memory.len());
+impl<M: WriteMemory> Room<M> {
+    /// A room at `tail`, a multiple of 8 whose word lies inside the memory and is reserved. It has no space yet.
+    pub(crate) fn new(memory: M, tail: u64, max_len: u32, salt: Salt, checksum: Checksum) -> Room<M> {
+        assert!(tail.is_multiple_of(8) && tail + WORD <= memory.len());
         Room { memory, tail, limit: 0, max_len: u64::from(max_len), salt, checksum }
     }
 
@@ -59,12 +54,9 @@ impl<M: Memory> Room<M> {
         self.max_len
     }
 
-    /// Lets frames (with the word behind them) reach up to `limit`.
-    ///
-    /// # Safety
-    ///
-    /// The region is reserved up to `limit`.
-    pub(crate) unsafe fn set_limit(&mut self, limit: u64) {
+    /// Lets frames (with the word behind them) reach up to `limit`, up to which the region must be reserved: storing
+    /// past it would raise SIGBUS.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
         assert!(limit <= self.memory.len());
         self.limit = limit;
     }
@@ -98,7 +90,7 @@ impl<M: Memory> Room<M> {
         }
         // Before the destination is touched: readers poll its first cache line.
         let crc = self.crc(payload);
-        // SAFETY: `fits`: header word and padded payload end 8 bytes before the limit, which is reserved.
+        // SAFETY: `fits`: header word and padded payload end 8 bytes before the limit, which lies inside the memory.
         unsafe { self.memory.fill(self.tail + WORD, payload) };
         Some(self.publish(kind, len, crc))
     }
@@ -138,7 +130,7 @@ impl<M: Memory> Room<M> {
     }
 }
 
-impl Room<OwnedView> {
+impl Room<WriterView> {
     /// The first `len` bytes of the next frame's payload, to be written; `None` if they do not fit.
     ///
     /// Their content is unspecified. Nothing happens until [`Room::publish_in_place`].
@@ -186,12 +178,9 @@ pub(crate) struct Window<M> {
 }
 
 impl<M: Memory> Window<M> {
-    /// A window at the beginning of the region.
-    ///
-    /// # Safety
-    ///
-    /// The file has the first `bound` bytes of the region, of which there are at least 8.
-    pub(crate) unsafe fn new(memory: M, bound: u64) -> Window<M> {
+    /// A window at the beginning of the region, of which the file has the first `bound` bytes, at least 8: looking
+    /// past them would raise SIGBUS.
+    pub(crate) fn new(memory: M, bound: u64) -> Window<M> {
         assert!(WORD <= bound && bound <= memory.len());
         Window { memory, at: 0, bound, payload: (0, 0) }
     }
@@ -205,19 +194,15 @@ impl<M: Memory> Window<M> {
         self.bound
     }
 
-    /// Tells that the file has grown.
-    ///
-    /// # Safety
-    ///
-    /// The file has the first `bound` bytes of the region.
-    pub(crate) unsafe fn set_bound(&mut self, bound: u64) {
+    /// Tells that the file has the first `bound` bytes of the region by now.
+    pub(crate) fn set_bound(&mut self, bound: u64) {
         assert!(self.at + WORD <= bound && bound <= self.memory.len());
         self.bound = bound;
     }
 
     /// Moves to `at`, if a word can be there.
     pub(crate) fn move_to(&mut self, at: u64) -> bool {
-        let possible = at % 8 == 0 && at.checked_add(WORD).is_some_and(|end| end <= self.bound);
+        let possible = at.is_multiple_of(8) && at.checked_add(WORD).is_some_and(|end| end <= self.bound);
         if possible {
             self.at = at;
         }

@@ -1,10 +1,11 @@
 //! A reader of its own: follows a channel while it is written.
 
+use std::fmt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Position;
-use crate::channel::Channel;
+use crate::channel::{Channel, ReadOptions};
 use crate::cursor::{Cursor, Silence, Step};
 use crate::error::{FormatError, OpenError, ReadError, SeekError};
 use crate::layout::frame::Kind;
@@ -28,6 +29,18 @@ pub enum End {
     /// No sign of life for as long as the channel's timeout says. An opinion of this reader, which it takes back when a
     /// record comes after all.
     TimedOut,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            End::Closed => "closed",
+            End::Full => "full",
+            End::Abandoned => "abandoned",
+            End::Torn => "torn",
+            End::TimedOut => "timed out",
+        })
+    }
 }
 
 /// Bytes that a reader prepares ahead at once, once it reaches what is prepared.
@@ -69,7 +82,7 @@ pub struct Reader {
     cursor: Cursor<OwnedView>,
     skip: Skip,
     end: Option<End>,
-    timeout: Option<std::time::Duration>,
+    timeout: Option<Duration>,
     /// Since when there has been no progress beyond this sequence, and the heartbeat then.
     idle: Option<(Instant, u64, u64)>,
     prepared: u64,
@@ -96,7 +109,8 @@ impl Reader {
         if self.advance()? { Ok(Some(self.current())) } else { Ok(None) }
     }
 
-    /// The next record; waits for it as `wait` says.
+    /// The next record; waits for it as `wait` says. While waiting it asks now and then whether the writer lives, so that
+    /// a dead one is noticed by itself.
     ///
     /// `None` means that the channel has ended, or timed out, which [`Reader::end`] then tells, or that `wait` gave up,
     /// and then `end` is `None`.
@@ -236,7 +250,7 @@ impl Reader {
     }
 
     /// Sets how long this reader waits for a sign of life; `None` is for ever. Default: what the channel says.
-    pub fn set_timeout(&mut self, timeout: Option<std::time::Duration>) {
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
 
@@ -277,10 +291,21 @@ impl Channel {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_for(path: impl AsRef<Path>, wait: Wait<'_>) -> Result<Option<Channel>, OpenError> {
+        Channel::options().wait_for(path, wait)
+    }
+}
+
+impl ReadOptions {
+    /// Opens the channel at `path`, waiting for it to appear, as [`Channel::wait_for`]. `None` if `wait` gave up.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn wait_for(self, path: impl AsRef<Path>, wait: Wait<'_>) -> Result<Option<Channel>, OpenError> {
         let path = path.as_ref();
         let mut waiting = Waiting::new(wait);
         loop {
-            match Channel::open(path) {
+            match self.clone().open(path) {
                 Ok(channel) => return Ok(Some(channel)),
                 Err(OpenError::NotFound { .. }) => {}
                 Err(OpenError::Format { source: FormatError::NotAChannel, .. }) if is_empty(path) => {}

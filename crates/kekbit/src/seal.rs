@@ -85,9 +85,7 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
         on_storage: file_system.is_storage(),
     };
     let second = file::open(path, true).sealing("open", path)?;
-    // SAFETY: the mapping is of this file. Its writer is dead and the sealer's lock is held, so there is no other pen. The
-    // walk to the tail has compared it with the file's length.
-    let mut pen = unsafe { Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand) };
+    let mut pen = Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand);
     pen.end(Kind::Abandoned)
         .map_err(|source: SyncError| SealError::Sync { path: path.to_owned(), source })?;
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };

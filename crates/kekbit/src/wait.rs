@@ -124,7 +124,7 @@ impl<'a> Waiting<'a> {
             return Next::GiveUp;
         }
         self.polls += 1;
-        let mut look = self.polls % POLLS_PER_LOOK == 0;
+        let mut look = self.polls.is_multiple_of(POLLS_PER_LOOK);
         match self.wait.strategy {
             Strategy::Spin => std::hint::spin_loop(),
             Strategy::Yield => std::thread::yield_now(),
@@ -137,8 +137,9 @@ impl<'a> Waiting<'a> {
                 look = true;
             }
         }
-        // The first pause looks at the clock too if it matters when the waiting began.
-        if !look && !(self.begun.is_none() && self.wait.limit.is_some()) {
+        // If there is a limit it matters when the waiting began.
+        let begins = self.begun.is_none() && self.wait.limit.is_some();
+        if !look && !begins {
             return Next::Poll;
         }
         let now = Instant::now();

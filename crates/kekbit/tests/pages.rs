@@ -38,7 +38,7 @@ fn evict(path: &Path) {
 /// Pages of the file that are in the page cache.
 fn resident(path: &Path) -> usize {
     let file = File::open(path).unwrap();
-    let map = memmap2::MmapRaw::from(memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap());
+    let map = memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap();
     let mut pages = vec![0u8; map.len().div_ceil(4096)];
     // SAFETY: the mapping is as long as it says, and there is a byte for each of its pages.
     let result = unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), pages.as_mut_ptr()) };

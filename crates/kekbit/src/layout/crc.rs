@@ -351,7 +351,7 @@ mod tests {
         let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
         let next = || {
             seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
-            seed.to_be_bytes()[0]
+            (seed >> 56) as u8
         };
         std::iter::repeat_with(next).take(len).collect()
     }

@@ -59,7 +59,8 @@ impl Entry {
         };
         let entry =
             Entry { position: u64_at(bytes, 0), sequence: u64_at(bytes, 8), time: u64_at(bytes, 16), mark };
-        (check(bytes, salt, mark as u32) == u32_at(bytes, 24) && entry.position % 8 == 0).then_some(entry)
+        (check(bytes, salt, mark as u32) == u32_at(bytes, 24) && entry.position.is_multiple_of(8))
+            .then_some(entry)
     }
 
     /// Whether `bytes` hold something, valid or not.

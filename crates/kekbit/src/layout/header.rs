@@ -149,7 +149,7 @@ impl Header {
             return Err(FormatError::Features { unknown: features_reader & !DRAFT });
         }
         let capacity = u64_at(bytes, 32);
-        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) || capacity % PAGE != 0 {
+        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) || !capacity.is_multiple_of(PAGE) {
             return Err(FormatError::Header("its capacity is out of range"));
         }
         let max_record_len = u32_at(bytes, 40);

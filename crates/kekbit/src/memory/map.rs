@@ -14,12 +14,12 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, MsFlags, ProtFlags};
 
-use super::{Memory, ordering};
+use super::{Memory, WriteMemory, ordering};
 use crate::layout::PAGE;
 
 /// What a mapping may be used for.
@@ -37,6 +37,8 @@ pub(crate) struct Map {
     access: Access,
     /// The process that made it: a forked child has no writable mapping there, and perhaps something of its own.
     process: u32,
+    /// Whether the writer's view has been handed out: there is one.
+    writing: AtomicBool,
 }
 
 // SAFETY: a Map is a range of addresses that stays mapped until it is dropped; it has no tie to the thread that made it.
@@ -57,7 +59,13 @@ impl Map {
         };
         // SAFETY: the kernel chooses the place, so that no existing mapping is touched.
         let base = unsafe { mman::mmap(None, len, prot, flags | MapFlags::MAP_NORESERVE, file, 0) }?;
-        let map = Map { base: base.cast(), len: len.get(), access, process: std::process::id() };
+        let map = Map {
+            base: base.cast(),
+            len: len.get(),
+            access,
+            process: std::process::id(),
+            writing: AtomicBool::new(false),
+        };
         if access == Access::Write {
             map.advise(0, map.len as u64, MmapAdvise::MADV_DONTFORK)?;
         }
@@ -139,7 +147,7 @@ impl Map {
     }
 
     fn atomic(&self, at: u64) -> &AtomicU64 {
-        assert!(at % 8 == 0 && at + 8 <= self.len());
+        assert!(at.is_multiple_of(8) && at + 8 <= self.len());
         let word = self.address(at).cast::<AtomicU64>();
         // SAFETY: the address lies inside this mapping, which outlives the borrow, and is a multiple of 8, since `at`
         // and the page that the mapping begins with are. Every process accesses these words atomically.
@@ -201,24 +209,56 @@ pub(crate) struct View<K> {
     _keep: K,
 }
 
-/// A view that keeps the mapping alive.
+/// Keeps the mapping alive, and is the only one of its mapping.
+#[derive(Debug)]
+pub(crate) struct Sole {
+    _map: Arc<Map>,
+}
+
+/// The writer's view. There is one for each mapping.
+pub(crate) type WriterView = View<Sole>;
+/// A reader's view that keeps the mapping alive.
 pub(crate) type OwnedView = View<Arc<Map>>;
-/// A view that borrows the mapping.
+/// A reader's view that borrows the mapping.
 pub(crate) type BorrowedView<'m> = View<PhantomData<&'m Map>>;
 
 // SAFETY: the pointer leads into a Map, which is Send and Sync, and which the view keeps alive or borrows.
 unsafe impl<K: Send> Send for View<K> {}
-// SAFETY: as above; the methods of Memory that store are unsafe and name their conditions.
+// SAFETY: as above; the methods that store are unsafe and name their conditions.
 unsafe impl<K: Sync> Sync for View<K> {}
 
-impl View<Arc<Map>> {
+impl WriterView {
+    /// The bytes of `map`, which is writable, from `at` on. A second view of the same mapping is a bug.
+    pub(crate) fn sole(map: Arc<Map>, at: u64) -> WriterView {
+        assert!(map.access == Access::Write);
+        // Relaxed: nothing is ordered by it, only the second caller found.
+        assert!(!map.writing.swap(true, Ordering::Relaxed), "a channel has one writer");
+        View { base: map.address(at).cast(), len: map.len() - at, _keep: Sole { _map: map } }
+    }
+
+    /// The `len` bytes at `at`, to be written.
+    ///
+    /// # Safety
+    ///
+    /// Inside the region; bytes that no reader has been told of; the caller chooses `'a`, no longer than the borrow of
+    /// whatever keeps the one writer from changing them otherwise.
+    #[inline]
+    pub(crate) unsafe fn bytes_mut<'a>(&self, at: u64, len: u64) -> &'a mut [u8] {
+        // SAFETY: as this function requires.
+        let address = unsafe { self.address(at) };
+        // SAFETY: mapped and initialized (a file's bytes always are), and by the contract nobody else looks at them.
+        unsafe { std::slice::from_raw_parts_mut(address.as_ptr(), len as usize) }
+    }
+}
+
+impl OwnedView {
     /// The bytes of `map` from `at` on.
     pub(crate) fn owned(map: Arc<Map>, at: u64) -> OwnedView {
         View { base: map.address(at).cast(), len: map.len() - at, _keep: map }
     }
 }
 
-impl<'m> View<PhantomData<&'m Map>> {
+impl<'m> BorrowedView<'m> {
     /// The bytes of `map` from `at` on.
     pub(crate) fn borrowed(map: &'m Map, at: u64) -> BorrowedView<'m> {
         View { base: map.address(at).cast(), len: map.len() - at, _keep: PhantomData }
@@ -247,20 +287,6 @@ impl<K> View<K> {
         unsafe { address.cast::<AtomicU64>().as_ref() }
     }
 
-    /// The `len` bytes at `at`, to be written.
-    ///
-    /// # Safety
-    ///
-    /// Inside the region and reserved; only for the writer, only bytes that no reader has been told of, and for no
-    /// longer than the borrow of whatever makes that so: the caller chooses `'a`.
-    #[inline]
-    pub(crate) unsafe fn bytes_mut<'a>(&self, at: u64, len: u64) -> &'a mut [u8] {
-        // SAFETY: as this function requires.
-        let address = unsafe { self.address(at) };
-        // SAFETY: mapped and initialized (a file's bytes always are), and by the contract nobody else looks at them.
-        unsafe { std::slice::from_raw_parts_mut(address.as_ptr(), len as usize) }
-    }
-
     /// # Safety
     ///
     /// Inside the region; published; `'a` does not outlive the mapping.
@@ -271,23 +297,9 @@ impl<K> View<K> {
         // SAFETY: mapped and initialized; published bytes never change again, under the assumption of this module.
         unsafe { std::slice::from_raw_parts(address.as_ptr(), len as usize) }
     }
-
-    #[inline]
-    unsafe fn fill_raw(&self, at: u64, bytes: &[u8]) {
-        let padding = bytes.len().wrapping_neg() & 7;
-        // SAFETY: as the caller requires of `fill`.
-        let to = unsafe { self.address(at) };
-        // SAFETY: the end of the payload lies inside the region.
-        let end = unsafe { to.add(bytes.len()) };
-        // SAFETY: `to` is valid for the payload's length; the source is the caller's memory and cannot overlap bytes
-        // of which only this writer knows, since no safe reference to them exists outside a claim.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
-        // SAFETY: up to 7 bytes of padding complete the last word, which lies inside the region.
-        unsafe { std::ptr::write_bytes(end.as_ptr(), 0, padding) };
-    }
 }
 
-/// What both kinds of view have in common; they differ in how long the bytes live.
+/// What the views have in common; they differ in how long the bytes live.
 macro_rules! memory {
     ([$($generics:tt)*] $view:ty, $lifetime:lifetime) => {
         impl $($generics)* Memory for $view {
@@ -305,24 +317,6 @@ macro_rules! memory {
             }
 
             #[inline]
-            unsafe fn publish(&self, at: u64, word: u64) {
-                // SAFETY: the caller keeps the contract of Memory.
-                unsafe { self.atomic(at) }.store(word.to_le(), ordering::PUBLISH);
-            }
-
-            #[inline]
-            unsafe fn clear(&self, at: u64) {
-                // SAFETY: the caller keeps the contract of Memory.
-                unsafe { self.atomic(at) }.store(0, ordering::CLEAR);
-            }
-
-            #[inline]
-            unsafe fn fill(&self, at: u64, bytes: &[u8]) {
-                // SAFETY: the caller keeps the contract of Memory.
-                unsafe { self.fill_raw(at, bytes) }
-            }
-
-            #[inline]
             unsafe fn bytes(&self, at: u64, len: u64) -> Self::Bytes<'_> {
                 // SAFETY: the caller keeps the contract of Memory; the lifetime is that of the mapping's keeper.
                 unsafe { self.published(at, len) }
@@ -331,5 +325,34 @@ macro_rules! memory {
     };
 }
 
+memory!([] WriterView, 's);
 memory!([] OwnedView, 's);
 memory!([<'m>] BorrowedView<'m>, 'm);
+
+impl WriteMemory for WriterView {
+    #[inline]
+    unsafe fn publish(&self, at: u64, word: u64) {
+        // SAFETY: the caller keeps the contract of WriteMemory.
+        unsafe { self.atomic(at) }.store(word.to_le(), ordering::PUBLISH);
+    }
+
+    #[inline]
+    unsafe fn clear(&self, at: u64) {
+        // SAFETY: the caller keeps the contract of WriteMemory.
+        unsafe { self.atomic(at) }.store(0, ordering::CLEAR);
+    }
+
+    #[inline]
+    unsafe fn fill(&self, at: u64, bytes: &[u8]) {
+        let padding = bytes.len().wrapping_neg() & 7;
+        // SAFETY: the caller keeps the contract of WriteMemory.
+        let to = unsafe { self.address(at) };
+        // SAFETY: the end of the payload lies inside the region.
+        let end = unsafe { to.add(bytes.len()) };
+        // SAFETY: `to` is valid for the payload's length; the source is the caller's memory and cannot overlap bytes
+        // of which only this writer knows, since no safe reference to them exists outside a claim.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+        // SAFETY: up to 7 bytes of padding complete the last word, which lies inside the region.
+        unsafe { std::ptr::write_bytes(end.as_ptr(), 0, padding) };
+    }
+}

@@ -18,16 +18,15 @@ pub(crate) mod ordering {
     pub(crate) const CLEAR: Ordering = Ordering::Relaxed;
 }
 
-/// The data region of a channel, as the publish protocol sees it.
+/// The data region of a channel, as a reader sees it.
 ///
 /// Offsets count from the beginning of the region. The methods are unsafe because they do not check them: the one
 /// comparison that an append or a read makes anyway is the check, and it is made by the caller.
 ///
 /// # Safety
 ///
-/// Every method requires `at` to be a multiple of 8 and the bytes that it touches to lie inside the region, in the
-/// part that is reserved on the disk. The storing methods require that this is the channel's only writer and that no
-/// reader has been told of the bytes in question.
+/// Every method requires `at` to be a multiple of 8 and the bytes that it touches to lie inside the region. (Bytes that
+/// lie inside the region but past the end of the file are no matter of memory safety: touching them raises SIGBUS.)
 pub(crate) trait Memory {
     /// Bytes of a published payload, for as long as this memory gives them.
     type Bytes<'a>: AsRef<[u8]>
@@ -38,13 +37,27 @@ pub(crate) trait Memory {
     fn len(&self) -> u64;
 
     /// Loads the word at `at`, so that everything that was stored before it was published is visible afterwards:
-    /// [`ordering::LOOK`], the partner of [`Memory::publish`].
+    /// [`ordering::LOOK`], the partner of [`WriteMemory::publish`].
     ///
     /// # Safety
     ///
     /// See the trait.
     unsafe fn load(&self, at: u64) -> u64;
 
+    /// The `len` bytes at `at`.
+    ///
+    /// # Safety
+    ///
+    /// See the trait; also, they must be published (or be the writer's own), so that they do not change.
+    unsafe fn bytes(&self, at: u64, len: u64) -> Self::Bytes<'_>;
+}
+
+/// The data region of a channel, as its one writer sees it: there is one value of such a type for each mapping.
+///
+/// # Safety
+///
+/// As for [`Memory`]; also, no reader has been told of the bytes that a method changes.
+pub(crate) trait WriteMemory: Memory {
     /// Stores `word` at `at` after everything that was stored before: [`ordering::PUBLISH`], the partner of
     /// [`Memory::load`].
     ///
@@ -65,13 +78,6 @@ pub(crate) trait Memory {
     ///
     /// # Safety
     ///
-    /// See the trait; the zeros count among the bytes touched.
+    /// See the trait; the zeros count among the bytes changed.
     unsafe fn fill(&self, at: u64, bytes: &[u8]);
-
-    /// The `len` bytes at `at`.
-    ///
-    /// # Safety
-    ///
-    /// See the trait; also, they must be published (or be the writer's own), so that they never change again.
-    unsafe fn bytes(&self, at: u64, len: u64) -> Self::Bytes<'_>;
 }
