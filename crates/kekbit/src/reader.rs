@@ -149,7 +149,7 @@ impl Reader {
                     step = self.cursor.step(&self.channel)?;
                     continue;
                 }
-                Step::Nothing => match self.end {
+                Step::Nothing => match self.end() {
                     // These were found out by asking, and stay true.
                     Some(end @ (End::Abandoned | End::TimedOut)) => Some(end),
                     _ => None,
@@ -216,7 +216,11 @@ impl Reader {
     /// Closed, full and torn are seen by the poll that reaches them, a dead writer and a timeout by
     /// [`Reader::check_end`] and by waiting.
     pub fn end(&self) -> Option<End> {
-        self.end
+        match (self.end, self.idle) {
+            // A record has come after all.
+            (Some(End::TimedOut), Some((_, sequence, _))) if sequence != self.cursor.sequence() => None,
+            (end, _) => end,
+        }
     }
 
     /// If there is nothing to read: asks the kernel whether the writer lives, and the clock how long there has been no
@@ -230,7 +234,8 @@ impl Reader {
             return Ok(self.end);
         }
         match self.cursor.silence(|| self.channel.writer_lives())? {
-            Silence::Broken => return Ok(self.end),
+            // Something has come, of whatever kind: the next step tells.
+            Silence::Broken => self.end = None,
             Silence::Final => self.end = Some(End::Abandoned),
             Silence::Pause => self.check_timeout(),
         }
@@ -238,6 +243,7 @@ impl Reader {
     }
 
     fn check_timeout(&mut self) {
+        self.end = None;
         if let Some(timeout) = self.timeout {
             let signs = (self.cursor.sequence(), self.channel.heartbeat_nanos());
             let since = match self.idle {

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use common::{bytes, data_offset, frame_len, payloads, round_up, word_at};
@@ -157,7 +158,7 @@ fn apply<C: Chain>(writer: &mut Writer<C>, model: &mut Model, operation: &Operat
         Operation::ForgetClaim(len) => {
             let said = refusal(writer.claim(*len)).map(|mut claim| {
                 claim.fill(0xCC);
-                std::mem::forget(claim);
+                let _forgotten = ManuallyDrop::new(claim);
             });
             assert_eq!(said, model.claim(*len));
         }
@@ -167,7 +168,7 @@ fn apply<C: Chain>(writer: &mut Writer<C>, model: &mut Model, operation: &Operat
             let said: Result<Vec<()>, Refusal> =
                 lens.iter().map(|len| refusal(batch.push(&bytes(seed, *len)))).collect();
             if matches!(operation, Operation::ForgetBatch(_)) {
-                std::mem::forget(batch);
+                let _forgotten = ManuallyDrop::new(batch);
             }
             assert_eq!(said.err(), model.batch(lens).err().map(|(_, refusal)| refusal));
         }
