@@ -57,8 +57,6 @@ enum Verb {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
-    #[command(name = demo::PART, hide = true)]
-    DemoPart(demo::part::PartArgs),
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -76,23 +74,26 @@ Example: follow a log in one terminal while another writes it
   seq 1000000 | kek write log.kek";
 
 fn main() -> ExitCode {
-    let verb = match Kek::try_parse() {
-        Ok(kek) => kek.verb,
-        Err(error) => {
-            // Help and version are no errors, and whoever closes the pipe has seen enough of them.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() });
-        }
-    };
-    let exit = run(verb).unwrap_or_else(|failure| {
+    let exit = run().unwrap_or_else(|failure| {
         failure.report();
         failure.exit
     });
     ExitCode::from(exit.code())
 }
 
-fn run(verb: Verb) -> Result<Exit, Failure> {
+fn run() -> Result<Exit, Failure> {
     signals::survive_file_size_limit().map_err(|error| Failure::io("cannot handle signals", error))?;
+    if let Some(part) = demo::part::PartArgs::from_process() {
+        return part.run();
+    }
+    let verb = match Kek::try_parse() {
+        Ok(kek) => kek.verb,
+        Err(error) => {
+            // Help and version are no errors, and whoever closes the pipe has seen enough of them.
+            let _ = error.print();
+            return Ok(if error.use_stderr() { Exit::Usage } else { Exit::Done });
+        }
+    };
     match verb {
         Verb::Write(args) => args.run(),
         Verb::Cat(args) => args.run(),
@@ -104,6 +105,5 @@ fn run(verb: Verb) -> Result<Exit, Failure> {
         Verb::Demo(args) => args.run(),
         Verb::Completions(args) => args.run(),
         Verb::Man(args) => args.run(),
-        Verb::DemoPart(args) => args.run(),
     }
 }

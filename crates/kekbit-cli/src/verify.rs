@@ -8,6 +8,7 @@ use kekbit::{Channel, State};
 use crate::exit::{Exit, Failure, is_damaged};
 use crate::output::print;
 use crate::progress;
+use crate::values::counted;
 
 /// Check every byte of channels
 ///
@@ -56,7 +57,7 @@ fn verify(path: &Path) -> Result<String, Failure> {
     bar.finish_and_clear();
     let end = verified.map_err(|error| Failure::from(error).about(path))?;
     let records = end.sequence - channel.first_sequence();
-    let good = format!("{records} records, {} bytes", end.position);
+    let good = format!("{}, {}", counted(records, "record"), counted(end.position.offset(), "byte"));
     if end.state == State::Torn {
         let torn = format_args!(
             "torn at position {}: {good} are good, what follows is damaged or lost; `kek seal` ends it there",

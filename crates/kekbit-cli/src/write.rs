@@ -12,7 +12,7 @@ use crate::input::{Event, Input, Inputs};
 use crate::progress;
 use crate::signals::Signals;
 use crate::split::{Split, SplitError, Splitter};
-use crate::values::{self, Sync};
+use crate::values::{self, Sync, counted};
 
 /// Create a channel and append records to it
 ///
@@ -211,10 +211,10 @@ impl<'a, C: Chain> Pump<'a, C> {
         let outcome = self.append_all(inputs, signals);
         self.progress.finish_and_clear();
         let Pump { args, writer, records, bytes, .. } = self;
-        let written = format!("{records} records ({bytes} bytes) were written");
+        let written = format!("{} ({}) were written", counted(records, "record"), counted(bytes, "byte"));
         let closed = writer.close();
         match outcome {
-            Err(failure) => return Err(failure.about(&args.path).and(written)),
+            Err(failure) => Err(failure.about(&args.path).and(written)),
             Ok(exit) => {
                 closed.map_err(|error| Failure::from(error).about(&args.path).and(&written))?;
                 if !args.quiet {

@@ -21,7 +21,7 @@ use crate::output::print;
 use crate::signals::Signals;
 use crate::values;
 
-/// The hidden verb under which the demonstration starts itself again.
+/// The first argument with which the demonstration starts itself again.
 pub(crate) const PART: &str = "demo-part";
 
 /// Show the whole thing: one writer process, several reader processes, a channel in a temporary directory

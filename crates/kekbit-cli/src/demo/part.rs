@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
 use kekbit::{AppendError, Channel, End, Start, Wait, Writer};
 
+use crate::demo::PART;
 use crate::exit::{Exit, Failure};
 use crate::output::print;
 
 /// What the processes of the demonstration are told.
-#[derive(Args, Debug)]
+#[derive(Parser, Debug)]
 pub(crate) struct PartArgs {
     role: Role,
     path: PathBuf,
@@ -88,7 +89,7 @@ impl Progress {
         self.begun.get_or_insert_with(Instant::now);
         self.records += 1;
         self.bytes += len as u64;
-        if self.records % LOOK == 0 && self.reported.elapsed() >= REPORT {
+        if self.records.is_multiple_of(LOOK) && self.reported.elapsed() >= REPORT {
             self.reported = Instant::now();
             return self.report("running");
         }
@@ -106,6 +107,12 @@ impl Progress {
 }
 
 impl PartArgs {
+    /// What this process is told, if it is part of a demonstration. No verb, so that nobody is told of it.
+    pub(crate) fn from_process() -> Option<PartArgs> {
+        let mut args = std::env::args_os().skip(1).peekable();
+        args.peek().is_some_and(|first| first == PART).then(|| PartArgs::parse_from(args))
+    }
+
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let result = match self.role {
             Role::Writer => self.write(),
@@ -120,7 +127,7 @@ impl PartArgs {
         let (mut progress, mut line) = (Progress::new(), [0; RECORD]);
         let limit = Duration::from_millis(self.millis);
         while progress.records < self.records {
-            if progress.records % LOOK == 0 {
+            if progress.records.is_multiple_of(LOOK) {
                 let elapsed = progress.elapsed();
                 if elapsed >= limit {
                     break;

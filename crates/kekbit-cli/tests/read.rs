@@ -1,0 +1,287 @@
+//! `kek cat` and `kek tail`: what is printed, from where, in which form, and how it ends.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::process::Stdio;
+
+use common::{Place, Run, Running, assert_fails, info, json, kek, stdout_of, wait_for_records, wait_until};
+use nix::sys::signal::Signal;
+
+const FIVE: &str = "a\nb\nc\nd\ne\n";
+
+#[test]
+fn the_forms_of_output_are_what_their_names_say() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    assert!(kek().args(["write", "-0"]).arg(&path).run(b"one\0\0\xff\n").status.success());
+    for verb in ["cat", "tail"] {
+        for (form, printed) in [
+            (None, &b"one\n\n\xff\n\n"[..]),
+            (Some("-0"), b"one\0\0\xff\n\0"),
+            (Some("--null"), b"one\0\0\xff\n\0"),
+            (Some("--raw"), b"one\xff\n"),
+            (Some("--framed"), b"\x03\0\0\0one\0\0\0\0\x02\0\0\0\xff\n"),
+            (Some("--hex"), b"6f6e65\n\nff0a\n"),
+        ] {
+            let output = kek().arg(verb).args(form).arg(&path).run("");
+            assert!(output.status.success() && output.stdout == printed, "{verb} {form:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn json_has_one_object_a_line() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    assert!(kek().args(["write", "-0"]).arg(&path).run("h\u{e9}\"\n\0\u{0}").status.success());
+    let framed =
+        kek().args(["write", "--framed", "--no-timestamp"]).arg(place.path("b.kek")).run(b"\x01\0\0\0\xff");
+    assert!(framed.status.success());
+    let lines = stdout_of(kek().args(["cat", "--json"]).arg(&path));
+    let records: Vec<_> = lines.lines().map(json).collect();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[0]["seq"], 0);
+    assert_eq!(records[0]["pos"], 0);
+    assert_eq!(records[0]["len"], 5);
+    assert_eq!(records[0]["data"], "h\u{e9}\"\n");
+    assert_eq!(records[0]["enc"], "utf8");
+    assert_eq!(records[1]["seq"], 1);
+    assert_eq!(records[1]["pos"], 24);
+    let times = [&records[0], &records[1]].map(|record| record["ts"].as_str().unwrap().to_owned());
+    assert!(times[0] <= times[1], "{times:?}");
+    assert!(times[0].len() == "2026-01-01T00:00:00.000000000Z".len() && times[0].ends_with('Z'), "{times:?}");
+    let line = stdout_of(kek().args(["cat", "--json"]).arg(place.path("b.kek")));
+    assert_eq!(
+        json(&line),
+        serde_json::json!({"seq": 0, "pos": 0, "len": 1, "data": "/w==", "enc": "base64"})
+    );
+}
+
+#[test]
+fn a_position_is_start_end_sequence_last_or_time() {
+    let place = Place::new();
+    let path = place.channel("a.kek", FIVE);
+    for verb in ["cat", "tail"] {
+        for (from, printed) in [
+            (&["--from", "start"][..], "a\nb\nc\nd\ne\n"),
+            (&["--from", "end"], ""),
+            (&["--from", "3"], "d\ne\n"),
+            (&["--from=0"], "a\nb\nc\nd\ne\n"),
+            (&["--from", "5"], ""),
+            (&["--from", "99"], ""),
+            (&["--from", "-2"], "d\ne\n"),
+            (&["--from=-2"], "d\ne\n"),
+            (&["--from", "-99"], "a\nb\nc\nd\ne\n"),
+            (&["--from", "@2026-01-01T00:00:00Z"], "a\nb\nc\nd\ne\n"),
+            (&["--from", "@-1h"], "a\nb\nc\nd\ne\n"),
+            (&["--from", "@2500-01-01T00:00:00Z"], ""),
+        ] {
+            assert_eq!(stdout_of(kek().arg(verb).args(from).arg(&path)), printed, "{verb} {from:?}");
+        }
+        let output = kek().arg(verb).args(["--from", "yesterday"]).arg(&path).run("");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}
+
+#[test]
+fn a_time_is_the_first_record_that_is_not_older() {
+    let place = Place::new();
+    let path = place.channel("a.kek", FIVE);
+    let lines = stdout_of(kek().args(["cat", "--json"]).arg(&path));
+    let times: Vec<_> = lines.lines().map(|line| json(line)["ts"].as_str().unwrap().to_owned()).collect();
+    let from_third = stdout_of(kek().args(["cat", "--from", &format!("@{}", times[2])]).arg(&path));
+    let first = times.iter().position(|time| *time == times[2]).unwrap();
+    assert_eq!(from_third, FIVE[2 * first..]);
+}
+
+#[test]
+fn without_timestamps_a_time_is_that_of_a_block_and_this_is_said() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    assert!(kek().args(["write", "--no-timestamp"]).arg(&path).run(FIVE).status.success());
+    let output = kek().args(["cat", "--from", "@-1h"]).arg(&path).run("");
+    assert_fails(&output, 0, "no timestamps");
+    assert_eq!(output.stdout, FIVE.as_bytes());
+}
+
+#[test]
+fn counts_limit_what_is_printed() {
+    let place = Place::new();
+    let path = place.channel("a.kek", FIVE);
+    assert_eq!(stdout_of(kek().args(["cat", "-n", "2", "--from", "1"]).arg(&path)), "b\nc\n");
+    assert_eq!(stdout_of(kek().args(["cat", "-n", "0"]).arg(&path)), "");
+    assert_eq!(stdout_of(kek().args(["tail", "-n", "2"]).arg(&path)), "d\ne\n");
+    assert_eq!(stdout_of(kek().args(["tail", "-n", "0"]).arg(&path)), "");
+    let many: String = (0..100).map(|n| format!("{n}\n")).collect();
+    let last: String = (90..100).map(|n| format!("{n}\n")).collect();
+    assert_eq!(stdout_of(kek().arg("tail").arg(place.channel("b.kek", &many))), last);
+}
+
+#[test]
+fn a_live_channel_is_printed_without_waiting_for_more() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Running::start(kek().arg("write").arg(&path));
+    writer.write("one\ntwo\n");
+    wait_for_records(&path, 2);
+    assert_eq!(stdout_of(kek().arg("cat").arg(&path)), "one\ntwo\n");
+    assert_eq!(stdout_of(kek().args(["tail", "-n", "1"]).arg(&path)), "two\n");
+    assert_eq!(stdout_of(kek().args(["tail", "--from", "2"]).arg(&path)), "");
+    assert!(writer.is_running());
+}
+
+#[test]
+fn damage_is_reported_behind_the_good_records() {
+    let place = Place::new();
+    let path = place.channel("a.kek", FIVE);
+    let third = json(stdout_of(kek().args(["cat", "--json"]).arg(&path)).lines().nth(2).unwrap());
+    let position = third["pos"].as_u64().unwrap();
+    // A closed channel is cut behind the page of its terminal, so this one's data is its last page; a payload lies
+    // behind the frame's word and the timestamp.
+    let data = path.metadata().unwrap().len() - 4096;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"X", data + position + 16).unwrap();
+    for command in [&["cat"][..], &["tail"], &["tail", "-f", "--from", "start"]] {
+        let output = kek().args(command).arg(&path).run("");
+        assert_fails(&output, 1, &format!("corrupt at position {position}"));
+        assert_eq!(output.stdout, b"a\nb\n", "{command:?}");
+    }
+    assert_fails(&kek().arg("verify").arg(&path).run(""), 1, &format!("corrupt at position {position}"));
+    // What lies behind damage is not returned, whatever the way there.
+    assert_fails(&kek().args(["cat", "--from", "3"]).arg(&path).run(""), 1, "corrupt");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let place = Place::new();
+    let path = place.channel("a.kek", &"some line of text\n".repeat(500_000));
+    for command in [&["cat"][..], &["tail", "-f", "--from", "start"]] {
+        let mut child =
+            kek().args(command).arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::with_capacity(64, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "some line of text\n");
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{command:?}");
+    }
+}
+
+#[test]
+fn an_idle_follower_ends_when_nobody_reads_it() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Running::start(kek().arg("write").arg(&path));
+    writer.write("one\n");
+    wait_for_records(&path, 1);
+    let mut child = kek().args(["tail", "-f"]).arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    wait_until("the end of the follower", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(writer.is_running());
+}
+
+#[test]
+fn following_ends_with_zero_at_a_closed_and_a_full_channel() {
+    let place = Place::new();
+    let closed = place.channel("a.kek", FIVE);
+    let output = kek().args(["tail", "-f", "-n", "1"]).arg(&closed).run("");
+    assert!(output.status.success() && output.stdout == b"e\n" && output.stderr.is_empty(), "{output:?}");
+    let full = place.path("b.kek");
+    kek().args(["write", "--capacity", "4K"]).arg(&full).run("x\n".repeat(1000));
+    let output = kek().args(["tail", "-f", "-n", "1"]).arg(&full).run("");
+    assert_fails(&output, 0, "the channel is full");
+    assert_eq!(output.stdout, b"x\n");
+}
+
+#[test]
+fn following_a_dead_writer_ends_with_six_behind_its_last_record() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Running::start(kek().arg("write").arg(&path));
+    writer.write("one\n");
+    let mut follower = Running::start(kek().args(["tail", "-f", "--wait=1h"]).arg(&path));
+    assert_eq!(follower.line(), "one");
+    writer.write("two\n");
+    wait_for_records(&path, 2);
+    writer.signal(Signal::SIGKILL);
+    writer.status();
+    assert_eq!(follower.rest(), ["two"]);
+    assert_eq!(follower.status().code(), Some(6));
+    assert!(follower.stderr().contains("abandoned"));
+    let output = kek().args(["tail", "-f"]).arg(&path).run("");
+    assert_fails(&output, 6, "abandoned");
+    assert_eq!(output.stdout, b"one\ntwo\n");
+    assert_eq!(stdout_of(kek().arg("tail").arg(&path)), "one\ntwo\n");
+    assert_eq!(stdout_of(kek().arg("cat").arg(&path)), "one\ntwo\n");
+}
+
+#[test]
+fn a_stopped_writer_times_out_and_goes_on() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Running::start(kek().args(["write", "--timeout", "50ms"]).arg(&path));
+    writer.write("one\n");
+    wait_for_records(&path, 1);
+    writer.signal(Signal::SIGSTOP);
+    let output = kek().args(["tail", "-f"]).arg(&path).run("");
+    assert_fails(&output, 6, "timed out");
+    assert_eq!(output.stdout, b"one\n");
+    assert_eq!(info(&path)["state"], "open");
+    writer.signal(Signal::SIGCONT);
+    writer.write("two\n");
+    writer.close_stdin();
+    assert_eq!(writer.status().code(), Some(0));
+    assert_eq!(stdout_of(kek().args(["tail", "-f"]).arg(&path)), "one\ntwo\n");
+}
+
+#[test]
+fn a_follower_past_the_end_waits_for_its_sequence() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Running::start(kek().arg("write").arg(&path));
+    writer.write("0\n1\n");
+    wait_for_records(&path, 2);
+    let follower = Running::start(kek().args(["tail", "-f", "--from", "4", "--json"]).arg(&path));
+    writer.write("2\n3\n4\n");
+    assert_eq!(json(&follower.line())["data"], "4");
+}
+
+#[test]
+fn waiting_for_a_channel_has_a_limit() {
+    let place = Place::new();
+    let output = kek().args(["tail", "-f", "--wait=10ms"]).arg(place.path("nope")).run("");
+    assert_fails(&output, 3, "has not appeared within 10ms");
+    let path = place.channel("a.kek", FIVE);
+    assert_eq!(stdout_of(kek().args(["tail", "--wait", "-n1"]).arg(&path)), "e\n");
+}
+
+#[test]
+fn four_followers_from_different_places_get_the_same_bytes() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let lines: Vec<String> = (0..20_000).map(|n| format!("{n} {}", "z".repeat(n % 50))).collect();
+    let starts = [0, 1, 5_000, 19_999];
+    let mut writer = Running::start(kek().args(["write", "--capacity", "4M"]).arg(&path));
+    let followers: Vec<_> = starts
+        .iter()
+        .map(|start| {
+            let from = start.to_string();
+            let tail = ["tail", "-f", "--wait", "--from", &from].map(str::to_owned);
+            let path = path.clone();
+            std::thread::spawn(move || kek().args(tail).arg(path).run(""))
+        })
+        .collect();
+    for part in lines.chunks(100) {
+        writer.write(&(part.join("\n") + "\n"));
+    }
+    writer.close_stdin();
+    for (start, follower) in starts.into_iter().zip(followers) {
+        let output = follower.join().unwrap();
+        assert!(output.status.success(), "{:?}", output.status);
+        assert!(output.stdout == (lines[start..].join("\n") + "\n").into_bytes(), "from {start}");
+    }
+}
