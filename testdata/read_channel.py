@@ -238,7 +238,7 @@ class Channel:
         for at in (2048, 3072):
             slot = self.file[self.header.control + at :][:24]
             check = crc32c_padded(slot[:16]) ^ mix(self.header.salt, MASK64, 0)
-            if u32(slot, 16) == check and u32(slot, 20) == 0 and u64(slot, 8) > best_counter:
+            if u32(slot, 16) == check and u32(slot, 20) == 0 and u64(slot, 8) >= best_counter:
                 best_counter, synced = u64(slot, 8), u64(slot, 0)
         return min(synced, self.header.capacity)
 

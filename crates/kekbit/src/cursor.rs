@@ -185,10 +185,11 @@ impl<M: Memory> Cursor<M> {
                     Ok(Step::Nothing)
                 };
             }
-            if at >= self.rules.belief.believed {
+            let inner = at < self.batch.1;
+            // A batch is believed as a whole, so that its records appear together.
+            if !inner && at >= self.rules.belief.believed {
                 return Ok(Step::Torn);
             }
-            let inner = at < self.batch.1;
             let Some(kind) = Kind::from_number(head.kind_number()) else {
                 return self.unknown(head, growth);
             };

@@ -13,6 +13,7 @@ use crate::options::{Durability, Prepare};
 use crate::pen::{Pen, PenStart};
 use crate::sys::file;
 use crate::sys::lock::{self, Role};
+use crate::time::Clock;
 
 /// What sealing has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +87,7 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
     };
     let second = file::open(path, true).sealing("open", path)?;
     let mut pen = Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand);
+    pen.clock = Clock::not_before(channel.last_entry(|_| true).time);
     pen.end(Kind::Abandoned)
         .map_err(|source: SyncError| SealError::Sync { path: path.to_owned(), source })?;
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };

@@ -59,6 +59,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// A clock that does not go back behind `time` either.
+    pub(crate) fn not_before(time: u64) -> Clock {
+        Clock { last: time }
+    }
+
     pub(crate) fn now(&mut self) -> u64 {
         self.last = self.last.max(unix_nanos());
         self.last

@@ -33,7 +33,8 @@ pub(crate) struct Entry {
     pub(crate) position: u64,
     /// Sequence of the first record at or behind that position.
     pub(crate) sequence: u64,
-    /// Nanoseconds since the Unix epoch when the entry was written: not before any earlier record, not after any later one.
+    /// Nanoseconds since the Unix epoch when the entry was written: not before any earlier record. The record at the
+    /// position may have been stamped a moment before.
     pub(crate) time: u64,
     pub(crate) mark: Mark,
 }
