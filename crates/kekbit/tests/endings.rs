@@ -93,7 +93,7 @@ fn append_for_ever(path: &str) {
     let mut writer = Writer::options().capacity(4 << 30).create(path).unwrap();
     loop {
         let next = writer.next_sequence();
-        if next % 10 == 0 {
+        if next.is_multiple_of(10) {
             let mut batch = writer.batch();
             for i in 0..next % 7 {
                 batch.push(&record(next + i, LONGEST)).unwrap();
