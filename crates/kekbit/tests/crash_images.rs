@@ -79,7 +79,7 @@ fn newest_slot(file: &[u8]) -> usize {
     SLOTS.into_iter().max_by_key(|&at| common::word_at(file, at + 8)).unwrap()
 }
 
-fn payload(numbers: &mut Numbers) -> Vec<u8> {
+fn payload(numbers: &mut Numbers, life: u64) -> Vec<u8> {
     let len = match numbers.below(10) {
         0 => 0,
         1 | 2 => numbers.below(9),
@@ -87,19 +87,23 @@ fn payload(numbers: &mut Numbers) -> Vec<u8> {
         7 | 8 => 400 + numbers.below(300),
         _ => numbers.below(2500),
     };
-    bytes(numbers.next(), len as usize)
+    bytes(numbers.next() ^ life, len as usize)
 }
 
-/// Appends something, unless it would end the channel.
-fn append(writer: &mut Writer, numbers: &mut Numbers, capacity: u64) -> Option<Group> {
+/// Appends something, unless it would end the channel. In another life the same numbers lead to other content in frames
+/// of the same lengths.
+fn append(writer: &mut Writer, numbers: &mut Numbers, life: u64) -> Option<Group> {
     let batch = numbers.below(3) == 0;
     let count = if batch { 1 + numbers.below(5) } else { 1 };
-    let payloads: Vec<_> = (0..count).map(|_| payload(numbers)).collect();
+    let payloads: Vec<_> = (0..count).map(|_| payload(numbers, life)).collect();
     let inner: u64 = payloads.iter().map(|payload| frame_len(payload.len() as u64)).sum();
     let frame = if batch { frame_len(8 + inner) } else { inner };
     let tail = writer.tail().offset() + frame;
-    if tail + 8 > capacity {
+    if !writer.fits((frame - 8) as usize) {
         return None;
+    }
+    if numbers.below(8) == 0 {
+        writer.heartbeat();
     }
     if numbers.below(4) == 0 {
         // A claim that comes to nothing, with what might be taken for a frame in it.
@@ -135,10 +139,12 @@ impl Scene {
             .prepare(prepare)
             .first_sequence(first_sequence)
             .durability(durability);
+        let frames = &mut Numbers(seed ^ 0xF4A3);
         let mut writer = if plan.reused {
             let retired = path.with_extension("retired");
             let mut before = options.clone().create(&retired).unwrap();
-            while append(&mut before, numbers, capacity).is_some() {}
+            let frames = &mut frames.clone();
+            while append(&mut before, frames, 1).is_some() {}
             before.close().unwrap();
             options.create_from(retired, path).unwrap()
         } else {
@@ -147,16 +153,13 @@ impl Scene {
         let mut groups = Vec::new();
         for _ in 0..numbers.below(4) {
             for _ in 0..numbers.below(plan.records) {
-                groups.extend(append(&mut writer, numbers, capacity));
+                groups.extend(append(&mut writer, frames, 2));
             }
             writer.sync().unwrap();
         }
         let (synced, durable) = (std::fs::read(path).unwrap(), groups.len());
         for _ in 0..numbers.below(plan.records) {
-            groups.extend(append(&mut writer, numbers, capacity));
-            if numbers.below(8) == 0 {
-                writer.heartbeat();
-            }
+            groups.extend(append(&mut writer, frames, 2));
         }
         match plan.crash {
             Crash::Appending => writer.abandon(),
