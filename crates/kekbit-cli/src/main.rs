@@ -3,7 +3,7 @@
 //! Each verb has a file of its own, which begins with what it accepts and what it does; what they share:
 //!
 //! - [`values`]: sizes, durations, positions, times
-//! - [`input`], [`split`]: bytes from files and standard input, and records from bytes
+//! - [`input`], [`split`], [`arrival`]: bytes from files and standard input, records from bytes, and their times
 //! - [`output`]: the forms in which records are printed
 //! - [`signals`], [`progress`], [`exit`]: signals, progress bars, exit codes and diagnostics
 
@@ -12,6 +12,7 @@
 mod exit;
 mod values;
 
+mod arrival;
 mod input;
 mod output;
 mod progress;

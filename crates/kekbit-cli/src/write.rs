@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use kekbit::{Chain, Checksum, Durability, Timestamp, Writer, WriterOptions};
+use kekbit::{Chain, Checksum, Durability, Writer, WriterOptions};
 
+use crate::arrival::Arrivals;
 use crate::exit::{Exit, Failure, note};
 use crate::input::{Event, Input, Inputs};
 use crate::progress;
@@ -140,10 +141,11 @@ impl WriteArgs {
         let options = self.options(inputs.total);
         if self.no_timestamp {
             let writer = options.create(&self.path)?;
-            Pump::new(&self, writer, 0, inputs.total).run(&inputs, &signals)
+            Pump::new(&self, writer, Arrivals::default(), 0, inputs.total).run(&inputs, &signals)
         } else {
-            let writer = options.stage(Timestamp::nanos()).create(&self.path)?;
-            Pump::new(&self, writer, TIMESTAMP as usize, inputs.total).run(&inputs, &signals)
+            let arrivals = Arrivals::default();
+            let writer = options.stage(arrivals.stamp()).create(&self.path)?;
+            Pump::new(&self, writer, arrivals, TIMESTAMP as usize, inputs.total).run(&inputs, &signals)
         }
     }
 
@@ -191,6 +193,7 @@ impl WriteArgs {
 struct Pump<'a, C: Chain> {
     args: &'a WriteArgs,
     writer: Writer<C>,
+    arrivals: Arrivals,
     splitter: Splitter,
     progress: ProgressBar,
     records: u64,
@@ -200,10 +203,16 @@ struct Pump<'a, C: Chain> {
 }
 
 impl<'a, C: Chain> Pump<'a, C> {
-    fn new(args: &'a WriteArgs, writer: Writer<C>, stages: usize, total: Option<u64>) -> Pump<'a, C> {
+    fn new(
+        args: &'a WriteArgs,
+        writer: Writer<C>,
+        arrivals: Arrivals,
+        stages: usize,
+        total: Option<u64>,
+    ) -> Pump<'a, C> {
         let splitter = Splitter::new(args.split(), writer.max_record_len().saturating_sub(stages));
         let progress = if args.quiet { ProgressBar::hidden() } else { progress::bar(total, "writing") };
-        Pump { args, writer, splitter, progress, records: 0, bytes: 0, due: None }
+        Pump { args, writer, arrivals, splitter, progress, records: 0, bytes: 0, due: None }
     }
 
     /// Appends everything. However that ends, what was appended stays, and the channel is closed.
@@ -243,6 +252,7 @@ impl<'a, C: Chain> Pump<'a, C> {
                 Event::Due => {}
                 Event::Read(len) => {
                     self.splitter.filled(len);
+                    self.arrivals.mark();
                     self.append_complete(&input)?;
                     self.progress.inc(len as u64);
                 }
@@ -262,7 +272,11 @@ impl<'a, C: Chain> Pump<'a, C> {
     }
 
     fn append_complete(&mut self, input: &Input) -> Result<(), Failure> {
+        let slow = self.args.sync == Sync::Each;
         while let Some(record) = self.splitter.next().map_err(|error| refused(input, error))? {
+            if slow {
+                self.arrivals.mark();
+            }
             self.writer.append(record)?;
             self.records += 1;
             self.bytes += record.len() as u64;

@@ -211,3 +211,29 @@ fn seal_refuses_while_the_writer_lives_and_ends_what_it_left() {
     let closed = place.channel("closed", "one\n");
     assert_fails(&kek().arg("seal").arg(&closed).run(""), 0, "has ended already: it is closed");
 }
+
+#[test]
+fn a_torn_channel_is_what_it_is_until_it_is_sealed() {
+    let place = Place::new();
+    let original = place.abandoned("original", "one\ntwo\nthree\n");
+    // A copy counts as written in another boot: what was not synced before its damage is torn.
+    let path = place.path("torn");
+    std::fs::copy(&original, &path).unwrap();
+    let lines = stdout_of(kek().args(["cat", "--json"]).arg(&path));
+    let third = json(lines.lines().nth(2).unwrap())["pos"].as_u64().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"three").unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"x", at as u64).unwrap();
+
+    assert_eq!(info(&path)["state"], "torn");
+    assert_fails(&kek().arg("verify").arg(&path).run(""), 1, &format!("torn at position {third}: 2 records"));
+    assert_eq!(stdout_of(kek().arg("cat").arg(&path)), "one\ntwo\n");
+    let output = kek().args(["tail", "-f"]).arg(&path).run("");
+    assert_fails(&output, 6, "torn");
+    assert_eq!(output.stdout, b"one\ntwo\n");
+    assert_fails(&kek().arg("seal").arg(&path).run(""), 0, "it was torn, and is sealed before sequence 2");
+    assert!(stdout_of(kek().arg("verify").arg(&path)).contains("2 records"));
+    assert_eq!(info(&path)["state"], "abandoned");
+    assert_eq!(stdout_of(kek().arg("cat").arg(&path)), "one\ntwo\n");
+}
