@@ -42,6 +42,8 @@ struct Plan {
     zeros: bool,
     /// Records between two syncs, at the most.
     records: u64,
+    /// Whether each record's frame fills one unit, so that a lost one shows a whole frame of an earlier life.
+    aligned: bool,
 }
 
 const PLAN: Plan = Plan {
@@ -51,6 +53,7 @@ const PLAN: Plan = Plan {
     unit: 512,
     zeros: false,
     records: 6,
+    aligned: false,
 };
 
 /// What one append has added.
@@ -92,10 +95,19 @@ fn payload(numbers: &mut Numbers, life: u64) -> Vec<u8> {
 
 /// Appends something, unless it would end the channel. In another life the same numbers lead to other content in frames
 /// of the same lengths.
-fn append(writer: &mut Writer, numbers: &mut Numbers, life: u64) -> Option<Group> {
-    let batch = numbers.below(3) == 0;
+fn append(writer: &mut Writer, numbers: &mut Numbers, plan: Plan, life: u64) -> Option<Group> {
+    let batch = !plan.aligned && numbers.below(3) == 0;
     let count = if batch { 1 + numbers.below(5) } else { 1 };
-    let payloads: Vec<_> = (0..count).map(|_| payload(numbers, life)).collect();
+    let payloads: Vec<_> =
+        (0..count)
+            .map(|_| {
+                if plan.aligned {
+                    bytes(numbers.next() ^ life, plan.unit - 8)
+                } else {
+                    payload(numbers, life)
+                }
+            })
+            .collect();
     let inner: u64 = payloads.iter().map(|payload| frame_len(payload.len() as u64)).sum();
     let frame = if batch { frame_len(8 + inner) } else { inner };
     let tail = writer.tail().offset() + frame;
@@ -144,7 +156,7 @@ impl Scene {
             let retired = path.with_extension("retired");
             let mut before = options.clone().create(&retired).unwrap();
             let frames = &mut frames.clone();
-            while append(&mut before, frames, 1).is_some() {}
+            while append(&mut before, frames, plan, 1).is_some() {}
             before.close().unwrap();
             options.create_from(retired, path).unwrap()
         } else {
@@ -153,13 +165,13 @@ impl Scene {
         let mut groups = Vec::new();
         for _ in 0..numbers.below(4) {
             for _ in 0..numbers.below(plan.records) {
-                groups.extend(append(&mut writer, frames, 2));
+                groups.extend(append(&mut writer, frames, plan, 2));
             }
             writer.sync().unwrap();
         }
         let (synced, durable) = (std::fs::read(path).unwrap(), groups.len());
         for _ in 0..numbers.below(plan.records) {
-            groups.extend(append(&mut writer, frames, 2));
+            groups.extend(append(&mut writer, frames, plan, 2));
         }
         match plan.crash {
             Crash::Appending => writer.abandon(),
@@ -430,6 +442,7 @@ fn lost_pages_and_zeroed_sectors_make_no_difference() {
 fn frames_of_an_earlier_life_stay_dead_after_a_crash() {
     let mut bench = Bench::new();
     bench.check(1500, Plan { reused: true, records: 10, ..PLAN });
+    bench.check(500, Plan { reused: true, aligned: true, records: 20, ..PLAN });
     bench.check(500, Plan { reused: true, checksum: Checksum::None, records: 10, ..PLAN });
     println!("{} images", bench.images);
 }

@@ -322,11 +322,11 @@ fn readers_cross_from_file_to_file_while_files_are_reused() {
         readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     });
     println!("{ROLLS} rolls, {} files reused, {journeys:?}", ring.reused.load(Ordering::Relaxed));
-    // Where the writer waited every reader has read every channel.
+    // Where the writer waited, in half of the rolls, every reader has read every channel but perhaps the first ones.
     for journey in journeys {
-        assert!(journey.crossings >= ROLLS / 2 && journey.records >= ROLLS / 2 * ROLL, "{journey:?}");
+        assert!(journey.crossings >= ROLLS / 3 && journey.records >= ROLLS / 3 * ROLL, "{journey:?}");
     }
-    assert!(ring.reused.load(Ordering::Relaxed) >= ROLLS / 2, "hardly any file was reused");
+    assert!(ring.reused.load(Ordering::Relaxed) >= ROLLS / 3, "hardly any file was reused");
     let temporary = names_in(dir.path()).into_iter().filter(|name| !name.ends_with(".kek"));
     assert_eq!(temporary.count(), 0);
 }
