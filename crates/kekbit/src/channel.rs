@@ -50,7 +50,8 @@ pub enum State {
     Closed,
     /// A record no longer fitted.
     Full,
-    /// The writer is dead. Everything that it appended is there.
+    /// The writer is dead. Everything that it appended is there; if the machine has crashed, everything that was synced
+    /// and perhaps more.
     Abandoned,
     /// The machine has crashed, and the last records, which had not been synced, are damaged or lost.
     Torn,

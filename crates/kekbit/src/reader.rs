@@ -22,7 +22,8 @@ pub enum End {
     Closed,
     /// A record no longer fitted.
     Full,
-    /// The writer is dead. Everything that it appended has been read.
+    /// The writer is dead. Everything that it appended has been read; if the machine has crashed, everything that was
+    /// synced and perhaps more.
     Abandoned,
     /// The machine has crashed, and what follows is damaged or lost.
     Torn,
