@@ -24,7 +24,8 @@ use crate::values::{self, Sync, counted};
 /// Lines end with a line feed, which is not part of the record; a carriage return before it is. A last line without a
 /// line feed is a record too, in each FILE.
 ///
-/// On SIGINT or SIGTERM it appends what it has read, closes the channel, and exits with 130 or 143. When the channel or
+/// On SIGINT or SIGTERM it appends what it has read, closes the channel, and exits with 130 or 143; a second one ends
+/// it at once. When the channel or
 /// the disk is full, or a record is too long, the records before stay, standard error says how many they are, and it
 /// exits with 5.
 ///

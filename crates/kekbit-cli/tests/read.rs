@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
 use common::{Place, Run, Running, assert_fails, info, json, kek, stdout_of, wait_for_records, wait_until};
+use kekbit::{AppendContext, Handler, StageError, StageInfo, Writer};
 use nix::sys::signal::Signal;
 
 const FIVE: &str = "a\nb\nc\nd\ne\n";
@@ -284,4 +285,57 @@ fn four_followers_from_different_places_get_the_same_bytes() {
         assert!(output.status.success(), "{:?}", output.status);
         assert!(output.stdout == (lines[start..].join("\n") + "\n").into_bytes(), "from {start}");
     }
+}
+
+/// A stage that puts other bytes in place of the payload.
+struct Masked;
+
+impl Handler for Masked {
+    fn describe(&self) -> StageInfo {
+        StageInfo { id: 70_000, version: 1, replaces: true, name: "masked".into(), ..StageInfo::default() }
+    }
+
+    fn instead(
+        &mut self,
+        _: &mut AppendContext<'_>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StageError> {
+        out.extend(body.iter().map(|byte| !byte));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_stage_has_replaced_is_not_printed_but_inspected() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Writer::options().capacity(1 << 16).stage(Masked).create(&path).unwrap();
+    writer.append(b"secret").unwrap();
+    writer.close().unwrap();
+    for verb in ["cat", "tail"] {
+        let output = kek().arg(verb).arg(&path).run("");
+        assert_fails(&output, 3, "stage `masked` (id 70000) stands in place of the payload");
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(info(&path)["stages"][0]["replaces"], true);
+    assert!(stdout_of(kek().arg("verify").arg(&path)).contains("1 record,"));
+}
+
+#[test]
+fn a_channel_need_not_begin_at_zero() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Writer::options().capacity(1 << 16).first_sequence(100).create(&path).unwrap();
+    writer.append(b"a").unwrap();
+    writer.append(b"b").unwrap();
+    writer.close().unwrap();
+    assert_eq!(stdout_of(kek().args(["cat", "--from", "101"]).arg(&path)), "b\n");
+    assert_eq!(stdout_of(kek().args(["tail", "-n", "9"]).arg(&path)), "a\nb\n");
+    assert_eq!(info(&path)["records"], 2);
+    let line = stdout_of(kek().args(["cat", "-n1", "--json"]).arg(&path));
+    assert_eq!(json(&line)["seq"], 100);
+    assert!(json(&line).get("ts").is_none(), "{line}");
+    let output = kek().args(["cat", "--from", "99"]).arg(&path).run("");
+    assert_fails(&output, 2, "sequence 99 is before the channel's first, 100");
 }
