@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, Run, kek, stdout_of};
+use common::{Place, Run, Running, kek, stdout_of};
+use nix::sys::signal::Signal;
 
 #[test]
 fn the_demonstration_reads_everything_that_it_writes() {
@@ -55,4 +56,16 @@ fn help_explains_units_defaults_and_exit_codes() {
     assert!(stdout_of(kek().arg("--help")).contains("Exit codes:"));
     assert_eq!(kek().run("").status.code(), Some(2));
     assert_eq!(kek().arg("juggle").run("").status.code(), Some(2));
+}
+
+#[test]
+fn an_interrupted_demonstration_leaves_nothing_behind() {
+    let place = Place::new();
+    let mut command = kek();
+    command.args(["demo", "--duration", "1h", "--records", "100000", "--rate", "1"]);
+    let mut demo = Running::start(command.env("TMPDIR", place.dir()));
+    assert!(demo.line().starts_with("one writer, 3 readers"));
+    demo.signal(Signal::SIGINT);
+    assert_eq!(demo.status().code(), Some(130));
+    assert_eq!(std::fs::read_dir(place.dir()).unwrap().count(), 0);
 }

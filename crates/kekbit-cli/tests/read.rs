@@ -339,3 +339,15 @@ fn a_channel_need_not_begin_at_zero() {
     let output = kek().args(["cat", "--from", "99"]).arg(&path).run("");
     assert_fails(&output, 2, "sequence 99 is before the channel's first, 100");
 }
+
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error_and_no_signal() {
+    let place = Place::new();
+    let path = place.channel("a.kek", &"some line of text\n".repeat(10_000));
+    for redirect in ["> /dev/full", "> \"$2\""] {
+        let mut shell = std::process::Command::new("sh");
+        let script = format!("ulimit -f 8; exec \"$0\" cat \"$1\" {redirect}");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_kek")]).arg(&path).arg(place.path("out"));
+        assert_fails(&shell.run(""), 7, "cannot write to standard output");
+    }
+}

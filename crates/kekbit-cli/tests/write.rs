@@ -264,3 +264,32 @@ fn nonsense_is_a_usage_error_and_creates_nothing() {
         assert!(!path.exists(), "{options:?}");
     }
 }
+
+#[test]
+fn timestamps_are_those_of_the_arrival() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = Running::start(kek().arg("write").arg(&path));
+    for (count, text) in [(1, "one\n"), (2, "two\n"), (3, "three\n")] {
+        writer.write(text);
+        wait_for_records(&path, count);
+    }
+    let lines = stdout_of(kek().args(["cat", "--json"]).arg(&path));
+    let times: Vec<_> =
+        lines.lines().map(|line| common::json(line)["ts"].as_str().unwrap().to_owned()).collect();
+    assert!(times[0] < times[1] && times[1] < times[2], "{times:?}");
+    assert!(times[0].as_str() > info(&path)["created"].as_str().unwrap(), "{times:?}");
+}
+
+#[test]
+fn of_many_writers_on_one_path_one_wins_and_nothing_is_left_of_the_others() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writers: Vec<_> = (0..20).map(|_| Running::start(kek().arg("write").arg(&path))).collect();
+    writers.iter_mut().for_each(Running::close_stdin);
+    let mut codes: Vec<_> = writers.iter_mut().map(|writer| writer.status().code().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes[0], 0);
+    assert!(codes[1..].iter().all(|code| *code == 4), "{codes:?}");
+    assert_eq!(std::fs::read_dir(place.dir()).unwrap().count(), 1);
+}

@@ -6,7 +6,7 @@
 //! RECORDS BYTES NANOSECONDS END
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,26 +70,31 @@ struct Progress {
     begun: Option<Instant>,
     ended: Option<Duration>,
     reported: Instant,
+    /// Records between two looks at the clock.
+    look: u64,
 }
 
 const REPORT: Duration = Duration::from_millis(100);
-/// Records between two looks at the clock.
+/// Records between two looks at the clock, at the most.
 const LOOK: u64 = 512;
+/// Looks at the clock for each second, at least.
+const LOOKS: u64 = 50;
 /// A record of the demonstration: a line of text of this length that begins with its number.
 const RECORD: usize = 64;
 /// How long the readers wait for the channel to appear, and then for a sign of life.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Progress {
-    fn new() -> Progress {
-        Progress { records: 0, bytes: 0, begun: None, ended: None, reported: Instant::now() }
+    fn new(rate: u64) -> Progress {
+        let look = if rate == 0 { LOOK } else { (rate / LOOKS).clamp(1, LOOK) };
+        Progress { records: 0, bytes: 0, begun: None, ended: None, reported: Instant::now(), look }
     }
 
     fn count(&mut self, len: usize) -> Result<(), Failure> {
         self.begun.get_or_insert_with(Instant::now);
         self.records += 1;
         self.bytes += len as u64;
-        if self.records.is_multiple_of(LOOK) && self.reported.elapsed() >= REPORT {
+        if self.records.is_multiple_of(self.look) && self.reported.elapsed() >= REPORT {
             self.reported = Instant::now();
             return self.report("running");
         }
@@ -116,7 +121,7 @@ impl PartArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let result = match self.role {
             Role::Writer => self.write(),
-            Role::Reader => read(&self.path),
+            Role::Reader => self.read(),
         };
         result.map(|()| Exit::Done)
     }
@@ -124,17 +129,17 @@ impl PartArgs {
     fn write(&self) -> Result<(), Failure> {
         let capacity = self.records.saturating_mul(RECORD as u64 + 8).saturating_add(1 << 20);
         let mut writer = Writer::options().capacity(capacity).create(&self.path)?;
-        let (mut progress, mut line) = (Progress::new(), [0; RECORD]);
+        let (mut progress, mut line) = (Progress::new(self.rate), [0; RECORD]);
         let limit = Duration::from_millis(self.millis);
         while progress.records < self.records {
-            if progress.records.is_multiple_of(LOOK) {
+            if progress.records.is_multiple_of(progress.look) {
                 let elapsed = progress.elapsed();
                 if elapsed >= limit {
                     break;
                 }
                 let due = progress.records.saturating_mul(1_000_000_000).checked_div(self.rate).unwrap_or(0);
                 if let Some(early) = Duration::from_nanos(due).checked_sub(elapsed) {
-                    thread::sleep(early);
+                    thread::sleep(early.min(limit - elapsed));
                 }
             }
             fill(&mut line, progress.records);
@@ -149,29 +154,29 @@ impl PartArgs {
         writer.close()?;
         progress.report("closed")
     }
-}
 
-fn read(path: &Path) -> Result<(), Failure> {
-    let never = || Failure::new(Exit::Missing, "the channel has not appeared");
-    let channel = Channel::wait_for(path, Wait::backoff().at_most(PATIENCE))?.ok_or_else(never)?;
-    let mut reader = channel.reader(Start::Beginning)?;
-    reader.set_timeout(Some(PATIENCE));
-    let (mut progress, mut expected) = (Progress::new(), [0; RECORD]);
-    while let Some(record) = reader.next(Wait::backoff())? {
-        fill(&mut expected, progress.records);
-        if record.sequence() != progress.records || record.payload() != expected {
-            let wrong = format_args!("record {} is not what was written", progress.records);
-            return Err(Failure::new(Exit::Damage, wrong));
+    fn read(&self) -> Result<(), Failure> {
+        let never = || Failure::new(Exit::Missing, "the channel has not appeared");
+        let channel = Channel::wait_for(&self.path, Wait::backoff().at_most(PATIENCE))?.ok_or_else(never)?;
+        let mut reader = channel.reader(Start::Beginning)?;
+        reader.set_timeout(Some(PATIENCE));
+        let (mut progress, mut expected) = (Progress::new(self.rate), [0; RECORD]);
+        while let Some(record) = reader.next(Wait::backoff())? {
+            fill(&mut expected, progress.records);
+            if record.sequence() != progress.records || record.payload() != expected {
+                let wrong = format_args!("record {} is not what was written", progress.records);
+                return Err(Failure::new(Exit::Damage, wrong));
+            }
+            progress.count(record.len())?;
         }
-        progress.count(record.len())?;
+        progress.report(match reader.end() {
+            Some(End::Closed) => "closed",
+            Some(End::Full) => "full",
+            Some(End::Torn) => "torn",
+            Some(End::TimedOut) => "timed-out",
+            _ => "abandoned",
+        })
     }
-    progress.report(match reader.end() {
-        Some(End::Closed) => "closed",
-        Some(End::Full) => "full",
-        Some(End::Torn) => "torn",
-        Some(End::TimedOut) => "timed-out",
-        _ => "abandoned",
-    })
 }
 
 /// The record with this number: its digits, then letters that depend on it.
