@@ -333,9 +333,11 @@ fn a_reader_stops_waiting_when_it_is_told_to() {
     let mut writer = Writer::create(&path).unwrap();
     let stop = AtomicBool::new(false);
     let mut reader = Channel::open(&path).unwrap().reader(Start::Beginning).unwrap();
-    for wait in [Wait::spin(), Wait::yielding(), Wait::backoff(), Wait::backoff_up_to(GENEROUS / 1000)] {
+    for wait in
+        [Wait::spin(), Wait::yielding(), Wait::backoff(), Wait::backoff_up_to(Duration::from_micros(30))]
+    {
         assert!(reader.next(wait.retries(0)).unwrap().is_none());
-        assert!(reader.next(wait.retries(1000)).unwrap().is_none());
+        assert!(reader.next(wait.retries(400)).unwrap().is_none());
         assert!(reader.next(wait.at_most(Duration::ZERO)).unwrap().is_none());
         assert!(reader.next(wait.at_most(Duration::from_millis(1))).unwrap().is_none());
         assert_eq!(reader.end(), None, "giving up is no end");
