@@ -130,8 +130,10 @@ fn missing_rights_are_another_error() {
     let path = place.channel("a.kek", "one\n");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
     std::fs::set_permissions(place.dir(), PermissionsExt::from_mode(0o755)).unwrap();
-    // Rights do not bind root, and nobody else may be able to reach the place where the command was built.
-    std::fs::copy(env!("CARGO_BIN_EXE_kek"), place.path("kek")).unwrap();
+    // Rights do not bind root, and nobody else may be able to reach the place where the command was built. It is copied
+    // by another process: a descriptor of our own could be inherited by what other tests start, and the file be busy.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_kek")).arg(place.path("kek")).status();
+    assert!(copied.unwrap().success());
     let unprivileged = || {
         let mut command = Command::new(place.path("kek"));
         if geteuid().is_root() {
