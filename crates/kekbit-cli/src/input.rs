@@ -12,6 +12,7 @@ use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::exit::{Exit, Failure};
+use crate::pipe;
 use crate::signals::Signals;
 
 /// The inputs of one command, in order.
@@ -87,6 +88,7 @@ impl Input {
         if path.as_os_str() == "-" {
             let file = io::stdin().as_fd().try_clone_to_owned().map(<File as From<OwnedFd>>::from);
             let file = file.map_err(|error| Failure::io("cannot read standard input", error))?;
+            pipe::widen(&file);
             return Ok(Input { name: "standard input".into(), file });
         }
         let name = path.display().to_string();

@@ -4,7 +4,7 @@
 //!
 //! - [`values`]: sizes, durations, positions, times
 //! - [`input`], [`split`], [`arrival`]: bytes from files and standard input, records from bytes, and their times
-//! - [`output`]: the forms in which records are printed
+//! - [`output`], [`pipe`]: the forms in which records are printed, and what they often go through
 //! - [`signals`], [`progress`], [`exit`]: signals, progress bars, exit codes and diagnostics
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod values;
 mod arrival;
 mod input;
 mod output;
+mod pipe;
 mod progress;
 mod signals;
 mod split;

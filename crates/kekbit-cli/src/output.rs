@@ -10,6 +10,7 @@ use kekbit::Record;
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::pipe;
 use crate::values::rfc3339;
 
 /// The options that choose a form.
@@ -87,6 +88,7 @@ impl Output {
     pub(crate) fn stdout(args: FormArgs) -> Result<Output, Failure> {
         let file = io::stdout().as_fd().try_clone_to_owned().map(<File as From<OwnedFd>>::from);
         let file = file.map_err(Failure::output)?;
+        pipe::widen(&file);
         Ok(Output { form: args.into(), buffer: Vec::with_capacity(2 * BUFFER), file })
     }
 
