@@ -144,7 +144,7 @@ class Header:
         self.lay_out_stages()
 
     def check_ranges(self, regions):
-        if not 4096 <= self.capacity <= 1 << 46 or self.capacity % PAGE:
+        if not 4096 <= self.capacity <= 1 << 45 or self.capacity % PAGE:
             raise NotAChannel("the capacity is out of range")
         if self.max_record_len > min(self.capacity - 16, (1 << 28) - 1):
             raise NotAChannel("the record length is out of range")
@@ -154,7 +154,7 @@ class Header:
             raise NotAChannel("the first sequence or the index interval is out of range")
         end = 0
         for (at, length), expected in zip(regions, (PAGE, PAGE, None, self.capacity)):
-            if at < end or at >= 1 << 46 or at % PAGE or length % PAGE or length > 1 << 46:
+            if at < end or at >= 1 << 45 or at % PAGE or length % PAGE or length > 1 << 45:
                 raise NotAChannel("the regions overlap or are not aligned")
             if expected is not None and length != expected:
                 raise NotAChannel("a region has the wrong length")
@@ -238,7 +238,7 @@ class Channel:
         for at in (2048, 3072):
             slot = self.file[self.header.control + at :][:24]
             check = crc32c_padded(slot[:16]) ^ mix(self.header.salt, MASK64, 0)
-            if u32(slot, 16) == check and u32(slot, 20) == 0 and u64(slot, 8) >= best_counter:
+            if u32(slot, 16) == check and u32(slot, 20) == 0 and best_counter <= u64(slot, 8) < 1 << 63:
                 best_counter, synced = u64(slot, 8), u64(slot, 0)
         return min(synced, self.header.capacity)
 

@@ -126,9 +126,10 @@ impl<'w, C: Chain> Batch<'w, C> {
         put(space, 0, u64::from(self.count).to_le_bytes());
         let at = writer.pen.room.publish_in_place(Kind::Batch, self.used).expect("every push made room");
         let appended = writer.appended(at, u64::from(self.count));
+        let synced = writer.after_append();
         for _ in 0..self.count {
             writer.chain.published();
         }
-        writer.after_append().map(|()| appended)
+        synced.map(|()| appended)
     }
 }

@@ -18,7 +18,7 @@ use crate::layout::frame::{Checksum, Kind, WORD};
 use crate::layout::header::{DRAFT, Header};
 use crate::memory::map::{Access, BorrowedView, Map, OwnedView, SharedBytes};
 use crate::publish::Window;
-use crate::reader::Reader;
+use crate::reader::{End, Reader};
 use crate::record::Record;
 use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
@@ -176,6 +176,7 @@ struct Inner {
     verify: bool,
     /// Whether the writer lived when the channel was opened.
     live: bool,
+    random: bool,
     /// Entries at or past this position do not exist.
     entries_below: u64,
     belief: Belief,
@@ -230,6 +231,8 @@ impl Channel {
         let mut page = [0; PAGE as usize];
         let read = read_up_to(&file, &mut page).opening("read", path)?;
         let header = Header::decode(&page[..read]).map_err(format)?;
+        let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
+        // After the question: a writer that has gone does not make the file longer any more.
         let metadata = file.metadata().opening("look up", path)?;
         let (data, len) = (header.regions.data, metadata.len());
         if len < data + WORD {
@@ -246,8 +249,6 @@ impl Channel {
                 id: stage.id,
             });
         }
-        let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
-        // A dead writer's file does not grow any more.
         let total = data + header.capacity;
         let reach = if live { total } else { len.min(total) & !7 };
         let map = Map::new(&file, reach, Access::Read).opening("map", path)?;
@@ -267,6 +268,7 @@ impl Channel {
                 Verify::Never => false,
             },
             live,
+            random: options.random,
             entries_below: u64::MAX,
             belief: Belief::LIVE,
             data_len: (len.min(total) - data) & !7,
@@ -276,6 +278,12 @@ impl Channel {
             inner.believe(same_boot);
         }
         Ok(Channel { inner: Arc::new(inner) })
+    }
+
+    /// Whether `file` is this channel's.
+    pub(crate) fn is_file(&self, file: &File) -> io::Result<bool> {
+        let (ours, theirs) = (self.inner.file.metadata()?, file.metadata()?);
+        Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
     }
 
     pub(crate) fn layout(&self) -> &StageLayout {
@@ -312,7 +320,7 @@ impl Channel {
 
     /// The records that are there: a plain iterator that ends at the tail. When more have been appended, it goes on.
     pub fn records(&self) -> Records<'_> {
-        Records { channel: self, cursor: self.cursor(), skip: Skip::None, failed: false }
+        Records { channel: self, cursor: self.cursor(), skip: Skip::None, end: None, failed: false }
     }
 
     /// The records from `start` on.
@@ -524,6 +532,9 @@ impl Channel {
 
     pub(crate) fn prepare(&self, from: u64, len: u64) {
         let inner = &*self.inner;
+        if inner.random {
+            return;
+        }
         // Reserved pages only: populating a hole would allocate it.
         let end = (from + len).min(self.reserved()).min(inner.map.len() - inner.header.regions.data);
         if from < end {
@@ -599,17 +610,28 @@ impl Inner {
             mark: Mark::Frame,
         };
         let mut best = beginning;
-        let (mut low, mut high) = (0, slots);
+        let mut take = |slot: u64| match self.entry(regions.index + slot * ENTRY).filter(&wanted) {
+            Some(entry) => {
+                if entry.position >= best.position {
+                    best = entry;
+                }
+                true
+            }
+            None => false,
+        };
+        // In leaps that double, since few of the slots of a large channel may be in use; then by halves.
+        let (mut low, mut leap) = (0, 1);
+        while low + leap <= slots && take(low + leap - 1) {
+            low += leap;
+            leap *= 2;
+        }
+        let mut high = slots.min(low + leap - 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.entry(regions.index + middle * ENTRY).filter(&wanted) {
-                Some(entry) => {
-                    if entry.position >= best.position {
-                        best = entry;
-                    }
-                    low = middle + 1;
-                }
-                None => high = middle,
+            if take(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
         }
         for slot in 0..TRAIL_SLOTS {
@@ -653,7 +675,16 @@ pub struct Records<'c> {
     channel: &'c Channel,
     cursor: Cursor<BorrowedView<'c>>,
     skip: Skip,
+    end: Option<End>,
     failed: bool,
+}
+
+impl Records<'_> {
+    /// How the channel has ended, if the iterator has come to its end: closed, full, sealed as abandoned, or torn. `None`
+    /// at a tail that may grow, or whose writer is dead without anybody having sealed it; [`Channel::end_point`] asks.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
 }
 
 impl<'c> Iterator for Records<'c> {
@@ -667,7 +698,10 @@ impl<'c> Iterator for Records<'c> {
             }
             match self.cursor.step(self.channel) {
                 Ok(Step::Record) => {}
-                Ok(_) => return None,
+                Ok(step) => {
+                    self.end = End::of(step);
+                    return None;
+                }
                 Err(error) => {
                     self.failed = true;
                     return Some(Err(error));

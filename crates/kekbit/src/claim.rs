@@ -95,8 +95,9 @@ impl<'w, C: Chain> Claim<'w, C> {
         }
         let at = writer.pen.room.publish_in_place(Kind::Record, stored as u64).expect("the claim made room");
         let appended = writer.appended(at, 1);
+        let synced = writer.after_append();
         writer.chain.published();
-        writer.after_append().map(|()| appended)
+        synced.map(|()| appended)
     }
 }
 

@@ -120,6 +120,12 @@ impl<M: Memory> Cursor<M> {
         if at < self.batch.1 { self.batch.0 } else { at }
     }
 
+    /// How far the bytes reach that have been looked at.
+    #[inline]
+    pub(crate) fn reach(&self) -> u64 {
+        self.window.at()
+    }
+
     /// Sequence of the next record.
     #[inline]
     pub(crate) fn sequence(&self) -> u64 {

@@ -52,6 +52,7 @@ mod encode;
 mod handler;
 mod stages;
 
+mod create;
 mod options;
 mod pen;
 mod writer;

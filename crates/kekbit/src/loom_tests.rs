@@ -130,7 +130,7 @@ fn salt(life: u64) -> Salt {
 /// A writer at the beginning of `memory`, with all of it as room.
 fn room(memory: &Words, life: u64) -> Room<Words> {
     let mut room = Room::new(memory.share(), 0, 64, salt(life), Checksum::Crc32c);
-    room.set_limit(memory.len());
+    room.set_limit(memory.len(), true);
     room
 }
 

@@ -49,9 +49,13 @@ pub(crate) struct Pen {
     reserved: u64,
     prepared: u64,
     reserve_step: (u64, u64),
+    pub(crate) trim: bool,
     /// A frame that reaches past these is preceded by an entry.
     next_index: u64,
     next_trail: u64,
+    /// The tails that the last entries tell of.
+    indexed_at: Option<u64>,
+    trailed_at: Option<u64>,
     index_used: u64,
     trail_used: u64,
     synced: u64,
@@ -69,6 +73,8 @@ pub(crate) struct PenStart {
     pub(crate) slot_counter: u64,
     /// Whether the file is on storage, not in memory.
     pub(crate) on_storage: bool,
+    /// Whether the end gives back the space behind it.
+    pub(crate) trim: bool,
 }
 
 impl Pen {
@@ -98,8 +104,11 @@ impl Pen {
             reserved: start.reserved,
             prepared: 0,
             reserve_step: if start.on_storage { RESERVE_ON_STORAGE } else { RESERVE_IN_MEMORY },
+            trim: start.trim,
             next_index: start.tail,
             next_trail: start.tail,
+            indexed_at: None,
+            trailed_at: None,
             index_used: start.index_used,
             trail_used: 0,
             synced: start.synced,
@@ -153,22 +162,25 @@ impl Pen {
                 Ok(()) | Err(SyncError::Trim { .. }) => {
                     Err(AppendError::Full { capacity: self.header.capacity })
                 }
-                Err(SyncError::Failed { source }) => Err(AppendError::Sync { source }),
+                Err(SyncError::Failed { source }) => Err(AppendError::Poisoned { source }),
             };
         }
         self.reserve_for(need)?;
         self.prepare_for(need);
-        if need > self.next_index {
+        // A batch that grows comes by again and again with the same tail: one entry tells of it.
+        if need > self.next_index && self.indexed_at != Some(tail) {
             self.write_index(Mark::Frame);
+            self.indexed_at = Some(tail);
             self.next_index = tail + self.header.index_interval;
         }
-        if need > self.next_trail {
+        if need > self.next_trail && self.trailed_at != Some(tail) {
             self.write_trail();
+            self.trailed_at = Some(tail);
             self.next_trail = tail + TRAIL_STEP;
         }
         let prepared = if self.prepared >= need { self.prepared } else { u64::MAX };
         let next = self.reserved.min(prepared).min(self.next_index).min(self.next_trail).max(need);
-        self.room.set_limit(next);
+        self.room.set_limit(next, self.durability != Durability::Each);
         Ok(())
     }
 
@@ -265,18 +277,23 @@ impl Pen {
         if let Some(errno) = self.poison {
             return Err(SyncError::Failed { source: errno.into() });
         }
+        self.sync_once()?;
+        if self.header.checksum == Checksum::None {
+            // After a crash nothing past the slot is believed of such a channel, so it must tell of this sync too.
+            self.confirm()?;
+        }
+        Ok(())
+    }
+
+    fn sync_once(&mut self) -> Result<(), SyncError> {
         let end = self.room.tail() + if self.ended.is_some() { WORD } else { 0 };
         // What the last sync has reached: true already, whatever becomes of this one.
         self.write_slot();
         let control = self.header.regions.control;
         // One call: two cost nearly twice as much. The word behind the tail is part of it.
-        let reach = self.header.regions.data + (end + WORD).min(self.header.capacity);
+        let reach = self.header.regions.data + (end + WORD).min(self.reserved);
         self.poisoning(|pen| pen.map.sync(control, reach - control))?;
         self.synced = end;
-        if self.header.checksum == Checksum::None && self.ended.is_none() {
-            // After a crash nothing past the slot is believed of such a channel, so it must tell of this sync too.
-            self.confirm()?;
-        }
         self.map.store(control + SYNCED, end);
         Ok(())
     }
@@ -323,9 +340,12 @@ impl Pen {
         let terminal = self.room.end(kind);
         self.ended = Some(kind);
         if self.durability != Durability::Never {
-            self.sync()?;
+            self.sync_once()?;
             // The end is durable; say so on the disk too, so that damage anywhere before it is told from a torn tail.
             self.confirm()?;
+        }
+        if !self.trim {
+            return Ok(());
         }
         let len = self.header.regions.data + round_up(terminal + WORD, PAGE);
         self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;

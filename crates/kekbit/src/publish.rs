@@ -31,7 +31,10 @@ use crate::memory::{Memory, WriteMemory};
 pub(crate) struct Room<M> {
     memory: M,
     tail: u64,
+    /// Up to where a frame may reach.
     limit: u64,
+    /// The same for [`Room::append`]; zero if nothing may be appended without further ado.
+    quick: u64,
     max_len: u64,
     salt: Salt,
     checksum: Checksum,
@@ -41,7 +44,7 @@ impl<M: WriteMemory> Room<M> {
     /// A room at `tail`, a multiple of 8 whose word lies inside the memory and is reserved. It has no space yet.
     pub(crate) fn new(memory: M, tail: u64, max_len: u32, salt: Salt, checksum: Checksum) -> Room<M> {
         assert!(tail.is_multiple_of(8) && tail + WORD <= memory.len());
-        Room { memory, tail, limit: 0, max_len: u64::from(max_len), salt, checksum }
+        Room { memory, tail, limit: 0, quick: 0, max_len: u64::from(max_len), salt, checksum }
     }
 
     #[inline]
@@ -55,15 +58,17 @@ impl<M: WriteMemory> Room<M> {
     }
 
     /// Lets frames (with the word behind them) reach up to `limit`, up to which the region must be reserved: storing
-    /// past it would raise SIGBUS.
-    pub(crate) fn set_limit(&mut self, limit: u64) {
+    /// past it would raise SIGBUS. Whether [`Room::append`] may use it is said by `quick`; the other methods may.
+    pub(crate) fn set_limit(&mut self, limit: u64, quick: bool) {
         assert!(limit <= self.memory.len());
         self.limit = limit;
+        self.quick = if quick { limit } else { 0 };
     }
 
     /// Lets nothing be written any more.
     pub(crate) fn shut(&mut self) {
         self.limit = 0;
+        self.quick = 0;
     }
 
     /// Whether a frame with `len` bytes of payload fits.
@@ -75,7 +80,8 @@ impl<M: WriteMemory> Room<M> {
     /// Publishes `payload` as a record and returns its position, or `None` if it is too long or does not fit.
     #[inline]
     pub(crate) fn append(&mut self, payload: &[u8]) -> Option<u64> {
-        if payload.len() as u64 > self.max_len {
+        let len = payload.len() as u64;
+        if len > self.max_len || self.tail + frame_len(len) + WORD > self.quick {
             return None;
         }
         self.append_as(Kind::Record, payload)
@@ -122,7 +128,7 @@ impl<M: WriteMemory> Room<M> {
     /// can be written afterwards.
     pub(crate) fn end(&mut self, kind: Kind) -> u64 {
         debug_assert!(kind.is_terminal());
-        self.limit = 0;
+        self.shut();
         let kl = kind_and_length(kind, 0);
         // SAFETY: the word at the tail is reserved, and no reader has seen anything but zero there.
         unsafe { self.memory.publish(self.tail, Head::new(kl, self.salt.mix(self.tail, kl)).0) };

@@ -12,7 +12,7 @@ use crate::layout::frame::Kind;
 use crate::memory::map::OwnedView;
 use crate::record::Record;
 use crate::seek::{self, Skip, Start};
-use crate::wait::{Next, Wait, Waiting};
+use crate::wait::{CHECK_INTERVAL, Next, Wait, Waiting};
 
 /// Why there is nothing more to read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +30,19 @@ pub enum End {
     /// No sign of life for as long as the channel's timeout says. An opinion of this reader, which it takes back when a
     /// record comes after all.
     TimedOut,
+}
+
+impl End {
+    /// The end that a step of a cursor has found, if it has found one.
+    pub(crate) fn of(step: Step) -> Option<End> {
+        match step {
+            Step::Record | Step::Nothing => None,
+            Step::End(Kind::Closed) => Some(End::Closed),
+            Step::End(Kind::Full) => Some(End::Full),
+            Step::End(_) => Some(End::Abandoned),
+            Step::Torn => Some(End::Torn),
+        }
+    }
 }
 
 impl fmt::Display for End {
@@ -87,6 +100,7 @@ pub struct Reader {
     /// Since when there has been no progress beyond this sequence, and the heartbeat then.
     idle: Option<(Instant, u64, u64)>,
     prepared: u64,
+    last_check: Option<Instant>,
 }
 
 impl Reader {
@@ -94,7 +108,7 @@ impl Reader {
         let mut cursor = channel.owned_cursor();
         let skip = seek::seek(&channel, &mut cursor, start)?;
         let timeout = channel.timeout();
-        Ok(Reader { channel, cursor, skip, end: None, timeout, idle: None, prepared: 0 })
+        Ok(Reader { channel, cursor, skip, end: None, timeout, idle: None, prepared: 0, last_check: None })
     }
 
     /// The next record, if it is there. Never blocks, and makes no system call while records are there.
@@ -129,7 +143,7 @@ impl Reader {
     fn advance(&mut self) -> Result<bool, ReadError> {
         match self.cursor.step(&self.channel)? {
             Step::Record if self.skip == Skip::None => {
-                if self.cursor.position() >= self.prepared {
+                if self.cursor.reach() >= self.prepared {
                     self.prepare();
                 }
                 Ok(true)
@@ -155,10 +169,7 @@ impl Reader {
                     Some(end @ (End::Abandoned | End::TimedOut)) => Some(end),
                     _ => None,
                 },
-                Step::End(Kind::Closed) => Some(End::Closed),
-                Step::End(Kind::Full) => Some(End::Full),
-                Step::End(_) => Some(End::Abandoned),
-                Step::Torn => Some(End::Torn),
+                step => End::of(step),
             };
             return Ok(false);
         }
@@ -168,7 +179,7 @@ impl Reader {
     fn prepare(&mut self) {
         // A record was found: whatever was thought of the writer, it lives, or did.
         self.end = None;
-        let from = self.prepared.max(self.cursor.position() & !4095);
+        let from = self.prepared.max(self.cursor.reach() & !4095);
         self.channel.prepare(from, PREPARE);
         self.prepared = from + PREPARE;
     }
@@ -207,7 +218,13 @@ impl Reader {
                     None if self.advance()? => return Ok(true),
                     None => {}
                 },
-                Next::GiveUp => return Ok(false),
+                Next::GiveUp => {
+                    // Who waits little at a time notices a dead writer too.
+                    if self.last_check.is_none_or(|last| last.elapsed() >= CHECK_INTERVAL) {
+                        self.check_end()?;
+                    }
+                    return Ok(false);
+                }
             }
         }
     }
@@ -234,6 +251,7 @@ impl Reader {
         if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned)) {
             return Ok(self.end);
         }
+        self.last_check = Some(Instant::now());
         match self.cursor.silence(|| self.channel.writer_lives())? {
             // Something has come, of whatever kind: the next step tells.
             Silence::Broken => self.end = None,
@@ -247,12 +265,13 @@ impl Reader {
         self.end = None;
         if let Some(timeout) = self.timeout {
             let signs = (self.cursor.sequence(), self.channel.heartbeat_nanos());
-            let since = match self.idle {
-                Some((since, sequence, heartbeat)) if (sequence, heartbeat) == signs => since,
-                _ => Instant::now(),
-            };
-            self.idle = Some((since, signs.0, signs.1));
-            self.end = (since.elapsed() >= timeout).then_some(End::TimedOut);
+            match self.idle {
+                Some((since, sequence, heartbeat)) if (sequence, heartbeat) == signs => {
+                    self.end = (since.elapsed() >= timeout).then_some(End::TimedOut);
+                }
+                // A new sign of life is never timed out at once, however late this thread comes to look.
+                _ => self.idle = Some((Instant::now(), signs.0, signs.1)),
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Sealing: puts the terminal frame into a channel whose writer is dead, so that it has ended for good.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
         return Err(SealError::Features { path: path.to_owned(), unknown: header.features_sealer });
     }
     let file = file::open(path, true).sealing("open", path)?;
-    if !file::is_named(&file, path).sealing("look up", path)? {
+    // The file that is sealed is the one that is checked, whatever happens to its name meanwhile.
+    if !channel.is_file(&file).sealing("look up", path)? {
         return Err(SealError::BeingSealed { path: path.to_owned() });
     }
     let file_system = file::file_system(&file).sealing("look up the file system of", path)?;
@@ -65,6 +67,7 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
     if !lock::exclusive(&file, Role::Sealer).sealing("lock", path)? {
         return Err(SealError::BeingSealed { path: path.to_owned() });
     }
+    let _lock = SealerLock(&file);
     if lock::is_held(&file, Role::Writer).sealing("ask for the writer of", path)? {
         return Err(SealError::WriterLives { path: path.to_owned() });
     }
@@ -84,14 +87,29 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
         synced: channel.synced_tail().offset().min(before.position.offset()),
         slot_counter: newest_slot(&map, &channel),
         on_storage: file_system.is_storage(),
+        trim: false,
     };
-    let second = file::open(path, true).sealing("open", path)?;
+    let second = file.try_clone().sealing("open", path)?;
     let mut pen = Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand);
     pen.clock = Clock::not_before(channel.last_entry(|_| true).time);
+    drop(channel);
+    // A reader may be looking at what is torn: the space behind the end is given back only if there is none.
+    pen.trim = lock::exclusive(&file, Role::Readers).sealing("lock", path)?;
     pen.end(Kind::Abandoned)
         .map_err(|source: SyncError| SealError::Sync { path: path.to_owned(), source })?;
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };
     Ok(Sealed { end, before: before.state })
+}
+
+/// The sealer's lock, given back by name: closing the file alone would leave it to a process that another thread is
+/// just starting, and which has a copy of every descriptor until it runs its own program.
+struct SealerLock<'f>(&'f File);
+
+impl Drop for SealerLock<'_> {
+    fn drop(&mut self) {
+        // If it fails the lock is given back when the file is closed.
+        let _ = lock::release(self.0, Role::Sealer);
+    }
 }
 
 /// Drops the entries of the index that lie past `tail`, or that are damaged, and returns how many are left.
@@ -103,7 +121,8 @@ fn keep_entries(map: &Map, channel: &Channel, tail: u64) -> u64 {
         let at = header.regions.index + slot * ENTRY;
         let bytes = map.words::<{ ENTRY as usize }>(at);
         if !Entry::is_written(&bytes) {
-            break;
+            // Behind a page that was lost there may be entries still.
+            continue;
         }
         match Entry::decode(&bytes, header.mixing()).filter(|entry| entry.position < tail) {
             Some(_) if kept == slot => kept += 1,

@@ -12,7 +12,9 @@ use crate::writer::{Appended, Writer};
 /// A writer shared by threads. It never blocks by default: if another thread is appending, it tries again, with
 /// growing pauses, and after some time says that it is busy.
 ///
-/// Each thread's records keep their order; those of different threads are interleaved as they come.
+/// Each thread's records keep their order; those of different threads are interleaved as they come. With
+/// [`Durability::Each`](crate::Durability::Each) an append takes as long as a sync, so that others are told "busy" soon:
+/// give them a [`Wait`] of their own.
 ///
 /// # Example: two threads
 ///

@@ -108,7 +108,7 @@ const POLLS_PER_LOOK: u64 = 256;
 const YIELDS: u64 = 64;
 const SHORTEST_SLEEP: Duration = Duration::from_micros(20);
 /// At the most so often is asked whether the other side lives.
-const CHECK_INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<'a> Waiting<'a> {
     pub(crate) fn new(wait: Wait<'a>) -> Waiting<'a> {
@@ -127,9 +127,16 @@ impl<'a> Waiting<'a> {
         let mut look = self.polls.is_multiple_of(POLLS_PER_LOOK);
         match self.wait.strategy {
             Strategy::Spin => std::hint::spin_loop(),
-            Strategy::Yield => std::thread::yield_now(),
+            Strategy::Yield => {
+                std::thread::yield_now();
+                // It may have taken milliseconds.
+                look = true;
+            }
             Strategy::Backoff { .. } if self.polls <= POLLS_PER_LOOK => std::hint::spin_loop(),
-            Strategy::Backoff { .. } if self.polls <= POLLS_PER_LOOK + YIELDS => std::thread::yield_now(),
+            Strategy::Backoff { .. } if self.polls <= POLLS_PER_LOOK + YIELDS => {
+                std::thread::yield_now();
+                look = true;
+            }
             Strategy::Backoff { longest } => {
                 let doublings = (self.polls - POLLS_PER_LOOK - YIELDS - 1).min(16) as u32;
                 let sleep = (SHORTEST_SLEEP * (1 << doublings)).min(longest);

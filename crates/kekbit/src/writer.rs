@@ -215,8 +215,8 @@ impl<C: Chain> Writer<C> {
     /// Whether a record of `len` bytes (before the stages) fits what is left of the capacity. If not, appending it
     /// would end the channel. Nothing is said of the space on the disk, nor for a stage that replaces the payload.
     pub fn fits(&self, len: usize) -> bool {
-        let stored = len as u64 + self.around() as u64;
-        stored <= self.pen.room.max_len() && self.pen.has_capacity_for(stored)
+        let stored = (len as u64).saturating_add(self.around() as u64);
+        !self.pen.is_poisoned() && stored <= self.pen.room.max_len() && self.pen.has_capacity_for(stored)
     }
 
     /// Position of the next record.
@@ -262,7 +262,7 @@ impl<C: Chain> Writer<C> {
     #[inline(never)]
     fn append_slowly(&mut self, stored: &[u8]) -> Result<Appended, AppendError> {
         self.make_room_for_record(stored.len())?;
-        let at = self.pen.room.append(stored).expect("there is room for it");
+        let at = self.pen.room.append_as(Kind::Record, stored).expect("there is room for it");
         let appended = self.appended(at, 1);
         self.after_append().map(|()| appended)
     }
@@ -280,23 +280,26 @@ impl<C: Chain> Writer<C> {
         let appended = if self.chain.replaces() {
             let mut built = std::mem::take(&mut self.built);
             built.clear();
-            let result = self.chain.build(&mut cx, payload, &mut built).map_err(AppendError::Stage);
-            let result = result.and_then(|()| self.append_stored(&built));
+            let built_well = self.chain.build(&mut cx, payload, &mut built).map_err(AppendError::Stage);
+            let appended = built_well.and_then(|()| self.append_stored(&built));
             self.built = built;
-            result?
+            appended
         } else if len <= SMALL {
             let mut buffer = [0; SMALL];
             let prefix = self.chain.prefix_len();
             buffer[prefix..prefix + payload.len()].copy_from_slice(payload);
             self.chain.complete(&mut cx, &mut buffer[..len]).map_err(AppendError::Stage)?;
-            self.append_stored(&buffer[..len])?
+            self.append_stored(&buffer[..len])
         } else {
             let mut claim = self.claim(payload.len())?;
             claim.copy_from_slice(payload);
             return claim.commit(payload.len());
         };
-        self.chain.published();
-        Ok(appended)
+        // Published, though perhaps not durable.
+        if matches!(appended, Ok(_) | Err(AppendError::Sync { .. })) {
+            self.chain.published();
+        }
+        appended
     }
 
     /// Makes sure that a record with `len` bytes as stored fits below the limit.
@@ -315,10 +318,7 @@ impl<C: Chain> Writer<C> {
         if self.pen.durability() != Durability::Each {
             return Ok(());
         }
-        let synced = self.pen.sync();
-        // No fast path: the next append is synced too.
-        self.pen.room.shut();
-        match synced {
+        match self.pen.sync() {
             Ok(()) => Ok(()),
             Err(SyncError::Failed { source } | SyncError::Trim { source }) => {
                 Err(AppendError::Sync { source })

@@ -424,7 +424,7 @@ fn features_that_readers_must_know_are_asked_for_and_others_are_not() {
 
 #[test]
 fn a_header_that_claims_absurd_sizes_is_refused() {
-    let sizes = [0, 1, 4095, 4097, 1 << 46 | 4096, 1 << 47, 1 << 63, u64::MAX, !4095];
+    let sizes = [0, 1, 4095, 4097, 1 << 45 | 4096, 1 << 47, 1 << 63, u64::MAX, !4095];
     // Capacity; offset and length of header, control, index and data; all of them words.
     for at in [32, 112, 120, 128, 136, 144, 152, 160, 168] {
         for size in sizes.into_iter().filter(|size| (at, *size) != (112, 0)) {
@@ -474,4 +474,34 @@ fn random_words_in_a_header_with_a_right_checksum_never_make_a_reader_panic() {
         }
         let _ = (channel.end_point().is_ok(), channel.synced_tail(), channel.timeout(), channel.reserved());
     }
+}
+
+/// The header word of a frame at `position`, with a right checksum.
+fn head(file: &[u8], position: u64, kind: u32, payload: &[u8]) -> u64 {
+    let kl = kind << 28 | payload.len() as u32;
+    let a = (position ^ word_at(file, 72)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let b = (a ^ a >> 32 ^ u64::from(kl)).wrapping_add(word_at(file, 80)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    let mut padded = payload.to_vec();
+    padded.resize(payload.len().next_multiple_of(8), 0);
+    u64::from(kl) << 32 | u64::from(crc32c::crc32c(&padded) ^ (b >> 32) as u32)
+}
+
+/// What reading says of a channel whose first frame is this one, with a right checksum.
+fn read_crafted(kind: u32, words: &[u64], len: usize) -> Result<usize, ReadError> {
+    let mut file = small_channel();
+    let payload: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
+    let data = data_offset(&file) as usize;
+    let word = head(&file, 0, kind, &payload);
+    // The frames behind it are gone; there is nothing but zeros.
+    file[data..].fill(0);
+    file[data..data + 8].copy_from_slice(&word.to_le_bytes());
+    file[data + 8..data + 8 + payload.len()].copy_from_slice(&payload);
+    // Nor is there an index that says where the end should be.
+    file[8192..data].fill(0);
+    let dir = common::dir();
+    let path = dir.path().join("crafted.kek");
+    // A live writer's file, so that what is wrong is no torn tail.
+    std::fs::write(&path, &file).unwrap();
+    let channel = Channel::open(&path).unwrap();
+    channel.records().map(|record| record.map(drop)).collect::<Result<Vec<_>, _>>().map(|records| records.len())
 }

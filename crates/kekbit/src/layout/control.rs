@@ -61,7 +61,9 @@ impl Slot {
 
     pub(crate) fn decode(bytes: &[u8; SLOT], salt: Salt) -> Option<Slot> {
         let valid = check(bytes, salt) == u32_at(bytes, 16) && u32_at(bytes, 20) == 0;
-        valid.then(|| Slot { synced: u64_at(bytes, 0), counter: u64_at(bytes, 8) })
+        let slot = Slot { synced: u64_at(bytes, 0), counter: u64_at(bytes, 8) };
+        // No writer counts that far, and the next counter must be larger.
+        (valid && slot.counter < 1 << 63).then_some(slot)
     }
 
     /// The one that counts of two slots: the newer valid one.

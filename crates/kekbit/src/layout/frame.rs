@@ -110,8 +110,8 @@ pub(crate) const fn longest_record(capacity: u64) -> u64 {
 
 /// The smallest capacity: one page.
 pub(crate) const MIN_CAPACITY: u64 = PAGE;
-/// The largest capacity, 64 TiB: what may be mapped at once into the 47 bits of a process on x86-64, with room left.
-pub(crate) const MAX_CAPACITY: u64 = 1 << 46;
+/// The largest capacity, 32 TiB: a writer and readers of one process map it each, and x86-64 gives them 47 bits.
+pub(crate) const MAX_CAPACITY: u64 = 1 << 45;
 
 /// The salt of a channel, as the two words that enter every check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,8 +136,9 @@ impl Salt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Checksum {
-    /// No checksum of the payload; position, kind, length and salt are still checked. After a reboot nothing past
-    /// the last sync is believed.
+    /// No checksum of the payload; position, kind, length and salt are still checked. After a reboot, and in a copy of
+    /// the file, nothing past the last sync is believed: with `Durability::Never` that is nothing at all, so use the two
+    /// together only for what live readers read.
     None = 0,
     /// CRC-32C (Castagnoli) of the payload.
     #[default]

@@ -344,15 +344,17 @@ impl WriteMemory for WriterView {
 
     #[inline]
     unsafe fn fill(&self, at: u64, bytes: &[u8]) {
-        let padding = bytes.len().wrapping_neg() & 7;
         // SAFETY: the caller keeps the contract of WriteMemory.
         let to = unsafe { self.address(at) };
-        // SAFETY: the end of the payload lies inside the region.
-        let end = unsafe { to.add(bytes.len()) };
+        if !bytes.len().is_multiple_of(8) {
+            // The last word as a whole; the payload then covers its part of it.
+            // SAFETY: the last word lies inside the region.
+            let last = unsafe { to.add(bytes.len() & !7) };
+            // SAFETY: as above; aligned, since `at` is.
+            unsafe { last.cast::<u64>().write(0) };
+        }
         // SAFETY: `to` is valid for the payload's length; the source is the caller's memory and cannot overlap bytes
         // of which only this writer knows, since no safe reference to them exists outside a claim.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
-        // SAFETY: up to 7 bytes of padding complete the last word, which lies inside the region.
-        unsafe { std::ptr::write_bytes(end.as_ptr(), 0, padding) };
     }
 }

@@ -52,9 +52,12 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a new name in a directory durable.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+/// The process's mask of permission bits. The system call for it changes it for a moment, in all threads; so ask /proc,
+/// and mask everything but the owner's bits if it does not tell.
+pub(crate) fn mode_mask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077)
 }
 
 /// A file that has no name yet, or a temporary one, which is removed again unless the file gets its own.
@@ -170,7 +173,7 @@ pub(crate) fn file_system(file: impl AsFd) -> Result<FileSystem, Errno> {
 }
 
 /// File systems whose files other machines may have open too, by the numbers of `statfs(2)`. virtiofs shows as FUSE.
-const SHARED: [(FsType, &str); 11] = [
+const SHARED: [(FsType, &str); 15] = [
     (statfs::NFS_SUPER_MAGIC, "NFS"),
     (statfs::FUSE_SUPER_MAGIC, "FUSE or virtiofs"),
     (statfs::SMB_SUPER_MAGIC, "SMB"),
@@ -182,6 +185,10 @@ const SHARED: [(FsType, &str); 11] = [
     (FsType(0xFE53_4D42), "SMB2"),
     (FsType(0x00C3_6400), "Ceph"),
     (FsType(0x0BD0_0BD0), "Lustre"),
+    (FsType(0x0116_1970), "GFS2"),
+    (FsType(0x4750_4653), "GPFS"),
+    (FsType(0x1983_0326), "BeeGFS"),
+    (FsType(0x2003_0528), "OrangeFS"),
 ];
 
 impl FileSystem {

@@ -1,0 +1,181 @@
+//! How a channel's file comes into being: all at once or not at all.
+//!
+//! ```text
+//! unnamed file -> writer's lock -> space -> header, control -> sync -> name -> sync of the directory
+//! ```
+//!
+//! Whoever finds the name finds a complete channel with a living writer. A process that dies before leaves nothing
+//! behind, or, where a file system knows no unnamed files and when a file is reused, a hidden file named `*.tmp`.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Attempt, CreateError};
+use crate::handler::Chain;
+use crate::layout::control::{HEARTBEAT, RESERVED, SLOTS, Slot};
+use crate::layout::header::{Header, Regions};
+use crate::layout::{PAGE, round_up};
+use crate::memory::map::{Access, Map};
+use crate::options::{Durability, Prepare, WriterOptions};
+use crate::pen::{Pen, PenStart};
+use crate::sys::file::{self, Unnamed};
+use crate::sys::lock::{self, Role};
+use crate::writer::Writer;
+
+/// Where the file ends at first: on storage at a multiple of this, which costs next to nothing and lets the page cache
+/// use large pages; in memory so many bytes behind the beginning of the data.
+const FIRST_ON_STORAGE: u64 = 4 << 20;
+const FIRST_IN_MEMORY: u64 = 64 << 10;
+
+impl<C: Chain> WriterOptions<C> {
+    /// Creates the channel. The file has its name when it is complete and not before; nothing is left behind otherwise.
+    ///
+    /// # Durability
+    ///
+    /// The header is synced always; the name in its directory unless the policy is never.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`]. Of several processes that create the same path one succeeds.
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Writer<C>, CreateError> {
+        let path = path.as_ref();
+        let header = self.header()?;
+        if path.symlink_metadata().is_ok() {
+            return Err(CreateError::AlreadyExists { path: path.to_owned() });
+        }
+        let unnamed = Unnamed::create(path, self.mode).creating("create", path)?;
+        let file_system = self.check_file_system(&unnamed.file, path)?;
+        if file_system.is_btrfs() {
+            file::disable_copy_on_write(&unnamed.file).creating("disable copy-on-write of", path)?;
+        }
+        self.establish(unnamed, header, path)
+    }
+
+    /// Creates the channel in the file of a retired one, which loses its name and its content. Its pages are in memory
+    /// and its space is reserved already, so that this is faster than a fresh file.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::InUse`] while anybody reads or writes the retired channel. Then, and if there is no space, or the
+    /// new name is taken already, nothing has happened; if anything fails later, the retired file is gone.
+    pub fn create_from(
+        self,
+        retired: impl AsRef<Path>,
+        path: impl AsRef<Path>,
+    ) -> Result<Writer<C>, CreateError> {
+        let (retired, path) = (retired.as_ref(), path.as_ref());
+        let mut header = self.header()?;
+        if path.symlink_metadata().is_ok() {
+            return Err(CreateError::AlreadyExists { path: path.to_owned() });
+        }
+        let old = file::open(retired, true).creating("open", retired)?;
+        let in_use = || CreateError::InUse { path: retired.to_owned() };
+        let locked = lock::exclusive(&old, Role::Readers).creating("lock", retired)?;
+        if !locked || lock::is_held(&old, Role::Writer).creating("lock", retired)? {
+            return Err(in_use());
+        }
+        if !file::is_named(&old, retired).creating("look up", retired)? {
+            return Err(in_use());
+        }
+        let mut page = vec![0; PAGE as usize];
+        let read = old.read_at(&mut page, 0).creating("read", retired)?;
+        let before = Header::decode(&page[..read])
+            .map_err(|source| CreateError::Retired { path: retired.to_owned(), source })?;
+        header.salt = next_salt(before.salt, header.salt);
+        self.check_file_system(&old, path)?;
+        let clear = header.regions.data + PAGE;
+        file::reserve(&old, 0, clear).creating("reserve space for", path)?;
+        let permissions = Permissions::from_mode(self.mode & !file::mode_mask());
+        // From here on the file belongs to the new channel, or to nobody.
+        let unnamed = Unnamed::take(old, retired, path).creating("rename", retired)?;
+        unnamed.file.set_permissions(permissions).creating("set the permissions of", path)?;
+        let len = unnamed.file.metadata().creating("look up", path)?.len();
+        let total = header.regions.data + header.capacity;
+        if len > total {
+            unnamed.file.set_len(total).creating("shorten", path)?;
+        }
+        // Header, control, index and the first word; what is behind is stale by its salt. In small pieces: large ones
+        // would make every later sync write large pieces too.
+        for at in (0..clear).step_by(PAGE as usize) {
+            unnamed.file.write_all_at(&[0; PAGE as usize], at).creating("clear", path)?;
+        }
+        self.establish(unnamed, header, path)
+    }
+
+    fn check_file_system(&self, file: &File, path: &Path) -> Result<file::FileSystem, CreateError> {
+        let file_system = file::file_system(file).creating("look up the file system of", path)?;
+        if let Some(name) = file_system.shared_between_machines().filter(|_| !self.force) {
+            return Err(CreateError::SharedFileSystem { path: path.to_owned(), file_system: name });
+        }
+        Ok(file_system)
+    }
+
+    /// Turns a file that nobody else knows, empty or cleared, into a channel, and gives it its name.
+    fn establish(self, unnamed: Unnamed, mut header: Header, path: &Path) -> Result<Writer<C>, CreateError> {
+        let file = &unnamed.file;
+        if !lock::exclusive(file, Role::Writer).creating("lock", path)? {
+            return Err(CreateError::InUse { path: path.to_owned() });
+        }
+        let metadata = file.metadata().creating("look up", path)?;
+        header.inode = metadata.ino();
+        let Regions { control, data, .. } = header.regions;
+        let total = data + header.capacity;
+        let on_storage = file::file_system(file).creating("look up the file system of", path)?.is_storage();
+        let generous = match self.prepare {
+            Prepare::All => total,
+            _ if on_storage => total.min(round_up(data + PAGE, FIRST_ON_STORAGE)),
+            _ => total.min(data + FIRST_IN_MEMORY),
+        };
+        let generous = generous.max(metadata.len());
+        file::reserve(file, 0, generous)
+            .or_else(|_| file::reserve(file, 0, data + PAGE))
+            .creating("reserve space for", path)?;
+        let reserved = file.metadata().creating("look up", path)?.len().min(total) - data;
+        let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
+        file.write_all_at(&page, 0).creating("write", path)?;
+        let map = Map::new(file, total, Access::Write).creating("map", path)?;
+        if on_storage && self.durability == Durability::Never {
+            // Nobody will wait for a sync, which would write whole large pages. Refused where there are none.
+            let _ = map.expect_streaming();
+        }
+        map.store(control + RESERVED, reserved);
+        map.store(control + HEARTBEAT, header.created);
+        map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
+        file.sync_all().creating("sync", path)?;
+        let second = unnamed.reopen().creating("reopen", path)?;
+        // Given back by name: closing the first descriptor does not release what the mapping keeps.
+        lock::release(file, Role::Readers).creating("unlock", path)?;
+        let start = PenStart {
+            tail: 0,
+            sequence: header.first_sequence,
+            reserved,
+            index_used: 0,
+            synced: 0,
+            slot_counter: 1,
+            on_storage,
+            trim: true,
+        };
+        let mut pen = Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare);
+        pen.prepare_at_creation();
+        // Opened before there is anything to be undone.
+        let directory = match self.durability {
+            Durability::Never => None,
+            _ => Some(File::open(file::directory_of(path)).creating("open the directory of", path)?),
+        };
+        unnamed.name(path).creating("name", path)?;
+        if let Some(error) = directory.and_then(|directory| directory.sync_all().err()) {
+            // The name may or may not outlive a power cut; so that there is no doubt, there is none.
+            let _ = std::fs::remove_file(path);
+            return Err(error).creating("sync the directory of", path);
+        }
+        Ok(Writer::new(pen, self.chain))
+    }
+}
+
+/// A salt for the next life of a file: not the old one, whatever the randomness is worth, so that no frame of the old
+/// life passes for one of the new.
+fn next_salt(old: [u8; 16], random: [u8; 16]) -> [u8; 16] {
+    u128::from_le_bytes(old).wrapping_add(u128::from_le_bytes(random) | 1).to_le_bytes()
+}
