@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use common::{Child, listen, names_in, payloads, role, say};
-use kekbit::{Channel, Checksum, CreateError, Durability, Prepare, SequenceStamp, State, Timestamp, Writer};
+use kekbit::{Channel, Checksum, CreateError, Prepare, SequenceStamp, State, Timestamp, Writer};
 
 fn exists(result: Result<Writer, CreateError>) -> bool {
     matches!(result, Err(CreateError::AlreadyExists { .. }))
@@ -152,8 +152,6 @@ fn what_is_out_of_range_is_refused_with_the_limit_and_leaves_nothing_behind() {
     }
     let text = message(options().first_sequence((1 << 63) + 1).create(&path));
     assert!(text.contains("2^63"), "{text}");
-    let text = message(options().checksum(Checksum::None).durability(Durability::Never).create(&path));
-    assert!(text.contains("neither checksums nor syncs"), "{text}");
     let staged = options().max_record_len(15).stage(Timestamp::nanos()).stage(SequenceStamp).create(&path);
     assert!(matches!(staged, Err(CreateError::Options(text)) if text.contains("16") && text.contains("15")));
     for too_long in ["x".repeat(3865), "x".repeat(70_000)] {

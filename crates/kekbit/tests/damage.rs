@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 use common::{Numbers, bytes, data_offset, frame_len, word_at};
 use kekbit::{
-    Channel, Durability, EndPoint, FormatError, OpenError, Position, SequenceStamp, Start, State, Timestamp,
-    Writer,
+    Channel, Durability, EndPoint, FormatError, OpenError, Position, ReadError, SequenceStamp, Start, State,
+    Timestamp, Writer,
 };
 use tempfile::TempDir;
 
@@ -486,22 +486,60 @@ fn head(file: &[u8], position: u64, kind: u32, payload: &[u8]) -> u64 {
     u64::from(kl) << 32 | u64::from(crc32c::crc32c(&padded) ^ (b >> 32) as u32)
 }
 
-/// What reading says of a channel whose first frame is this one, with a right checksum.
+/// How many records there are in a channel whose only frame is this one, with a right checksum, as if a writer of
+/// this boot had written it.
 fn read_crafted(kind: u32, words: &[u64], len: usize) -> Result<usize, ReadError> {
-    let mut file = small_channel();
-    let payload: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
-    let data = data_offset(&file) as usize;
-    let word = head(&file, 0, kind, &payload);
-    // The frames behind it are gone; there is nothing but zeros.
-    file[data..].fill(0);
-    file[data..data + 8].copy_from_slice(&word.to_le_bytes());
-    file[data + 8..data + 8 + payload.len()].copy_from_slice(&payload);
-    // Nor is there an index that says where the end should be.
-    file[8192..data].fill(0);
     let dir = common::dir();
     let path = dir.path().join("crafted.kek");
-    // A live writer's file, so that what is wrong is no torn tail.
-    std::fs::write(&path, &file).unwrap();
-    let channel = Channel::open(&path).unwrap();
-    channel.records().map(|record| record.map(drop)).collect::<Result<Vec<_>, _>>().map(|records| records.len())
+    Writer::options().capacity(8192).max_record_len(1024).create(&path).unwrap().abandon();
+    let content = std::fs::read(&path).unwrap();
+    let payload: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
+    let word = head(&content, 0, kind, &payload);
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&payload, data_offset(&content) + 8).unwrap();
+    file.write_all_at(&word.to_le_bytes(), data_offset(&content)).unwrap();
+    let records = Channel::open(&path).unwrap();
+    records.records().map(|record| record.map(drop)).collect::<Result<Vec<_>, _>>().map(|all| all.len())
+}
+
+#[test]
+fn a_frame_that_contradicts_itself_is_corrupt_although_its_checksum_is_right() {
+    let inner = |kind: u64, len: u64| (kind << 28 | len) << 32;
+    let batch = [2, inner(1, 8), 0xABCD, inner(1, 0)];
+    assert_eq!(read_crafted(2, &batch, 32).unwrap(), 2, "a batch as it should be");
+    assert_eq!(read_crafted(1, &[0; 128], 1024).unwrap(), 1, "a record as it should be");
+    assert_eq!(read_crafted(2, &[0], 8).unwrap(), 0, "an empty batch");
+    for kind in [3, 12, 13, 14, 15] {
+        assert_eq!(read_crafted(kind, &batch, 32).unwrap(), 0, "what may be passed over");
+    }
+    for kind in [7, 8, 9, 10, 11] {
+        let unknown = read_crafted(kind, &batch, 32);
+        assert!(matches!(unknown, Err(ReadError::UnknownKind { kind: k, .. }) if u32::from(k) == kind));
+    }
+    let with = |i: usize, word: u64| {
+        let mut changed = batch;
+        changed[i] = word;
+        changed
+    };
+    for (what, kind, words, len) in [
+        ("it counts too few", 2, &with(0, 1)[..], 32),
+        ("it counts none", 2, &with(0, 0), 32),
+        ("it counts too many", 2, &with(0, 3), 32),
+        ("it counts far too many", 2, &with(0, u64::from(u32::MAX)), 32),
+        ("the word behind the count is not zero", 2, &with(0, 2 | 1 << 32), 32),
+        ("an inner record reaches past the batch", 2, &with(3, inner(1, 1)), 32),
+        ("an inner record is longer than allowed", 2, &with(3, inner(1, 1025)), 32),
+        ("an inner record has a check", 2, &with(3, inner(1, 0) | 1), 32),
+        ("a batch in a batch", 2, &with(3, inner(2, 0)), 32),
+        ("a terminal in a batch", 2, &with(3, inner(4, 0)), 32),
+        ("nothing in a batch", 2, &with(3, 0), 32),
+        ("a batch without a count", 2, &[], 0),
+        ("half a count", 2, &[0], 4),
+        ("a batch that ends within a word", 2, &batch, 28),
+        ("a record longer than allowed", 1, &[0; 129], 1025),
+        ("a terminal with a payload", 4, &[0], 8),
+        ("a frame that reaches past the file", 1, &[0; 1024], 8192),
+    ] {
+        assert!(matches!(read_crafted(kind, words, len), Err(ReadError::Corrupt { .. })), "{what}");
+    }
 }

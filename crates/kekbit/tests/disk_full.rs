@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use common::{Child, Mount, listen, names_in, record, role, say};
-use kekbit::{AppendError, Channel, CreateError, Durability, End, Prepare, Start, State, Wait, Writer};
+use common::{Child, Mount, listen, names_in, patience, record, role, say};
+use kekbit::{AppendError, Channel, CreateError, Durability, End, Prepare, Start, State, Writer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const LONGEST: u64 = 2000;
@@ -83,11 +83,11 @@ fn write(path: &str, how: &str) {
 
 /// A reader that follows to the end.
 fn follow(path: &str) {
-    let channel = Channel::wait_for(path, Wait::backoff()).unwrap().unwrap();
+    let channel = Channel::wait_for(path, patience()).unwrap().unwrap();
     let mut reader = channel.reader(Start::Beginning).unwrap();
     say("following");
     let mut count = 0;
-    while let Some(found) = reader.next(Wait::backoff()).unwrap() {
+    while let Some(found) = reader.next(patience()).unwrap() {
         assert!(found[..] == record(count, LONGEST)[..], "record {count}");
         count += 1;
     }
@@ -152,7 +152,7 @@ fn a_killed_writer_on_a_full_disk_leaves_a_channel_that_can_be_sealed_there() {
     writer.end();
     let channel = Channel::open(&path).unwrap();
     let mut reader = channel.reader(Start::End).unwrap();
-    assert!(reader.next(Wait::backoff()).unwrap().is_none());
+    assert!(reader.next(patience()).unwrap().is_none());
     assert_eq!(reader.end(), Some(End::Abandoned));
     assert_eq!(Channel::seal(&path).unwrap().end.sequence, records);
     assert_eq!(count(&path), records);

@@ -338,6 +338,8 @@ fn run<C: Chain>(plan: &Plan, options: WriterOptions<C>, around: u64) {
     };
     assert_eq!(reader.check_end().unwrap(), Some(end));
     check_afterwards(&path, &model, state, state != State::Abandoned);
+    // Sealing gives back the space behind the end if nobody is reading.
+    drop((reader, channel));
     if state == State::Abandoned {
         let sealed = Channel::seal(&path).unwrap();
         assert_eq!((sealed.before, sealed.end.position.offset()), (State::Abandoned, model.tail));

@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use kekbit::Channel;
+use kekbit::{Channel, Wait};
 use tempfile::TempDir;
 
 /// Longer than anything takes that a test waits for, on the slowest machine.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(60);
+
+/// Waits for what is sure to come, but not for ever if it does not.
+pub(crate) fn patience() -> Wait<'static> {
+    Wait::backoff().at_most(GENEROUS)
+}
 
 /// An empty directory, in memory where there is such a file system.
 pub(crate) fn dir() -> TempDir {
