@@ -54,6 +54,17 @@ enum Workload {
     Append(Load),
     /// From a writing process to a reading process.
     Stream(Load),
+    /// Appends once through one peer, then reads once: for `strace -c`, `valgrind --tool=callgrind` and `perf`.
+    Once {
+        /// The peer, by its name.
+        #[arg(long, default_value = "kekbit, prepared")]
+        peer: String,
+        /// Also read what was appended.
+        #[arg(long)]
+        read: bool,
+        #[command(flatten)]
+        load: Load,
+    },
     #[command(hide = true)]
     Reader { peer: String, path: PathBuf, records: u64 },
 }
@@ -87,15 +98,27 @@ fn main() -> Result<()> {
     match Cli::parse().workload {
         Workload::Append(load) => compare(&load, append),
         Workload::Stream(load) => compare(&load, stream),
+        Workload::Once { peer, read, load } => {
+            let dir = tempfile::tempdir_in(&load.dir)?;
+            let (path, peer) = (dir.path().join("file"), find(&peer)?);
+            let mut writer = peer.writer(&path, load.size, load.records)?;
+            writer(&vec![0x5A; load.size], load.records)?;
+            if read {
+                println!("{} bytes", peer.read(&path, load.records)?);
+            }
+            Ok(())
+        }
         Workload::Reader { peer, path, records } => {
             pin(1)?;
             println!("ready");
-            let peers = peers();
-            let peer = peers.iter().find(|p| p.name() == peer).ok_or("no such peer")?;
-            println!("{}", peer.read(&path, records)?);
+            println!("{}", find(&peer)?.read(&path, records)?);
             Ok(())
         }
     }
+}
+
+fn find(name: &str) -> Result<Box<dyn Peer>> {
+    Ok(peers().into_iter().find(|peer| peer.name() == name).ok_or("no such peer")?)
 }
 
 fn compare(load: &Load, run: fn(&dyn Peer, &Path, &Load) -> Result<Duration>) -> Result<()> {
