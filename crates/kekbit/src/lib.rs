@@ -94,3 +94,7 @@ pub use stages::{SequenceStamp, Timestamp};
 pub use time::TickUnit;
 pub use wait::Wait;
 pub use writer::{Appended, Writer};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
