@@ -115,13 +115,11 @@ impl<C: Chain> WriterOptions<C> {
     /// Turns a file that nobody else knows, empty or cleared, into a channel, and gives it its name.
     fn establish(self, unnamed: Unnamed, mut header: Header, path: &Path) -> Result<Writer<C>, CreateError> {
         let file = &unnamed.file;
-        if !lock::exclusive(file, Role::Writer).creating("lock", path)? {
-            return Err(CreateError::InUse { path: path.to_owned() });
-        }
+        let total = header.regions.data + header.capacity;
+        let map = map_and_lock(&unnamed, total, path)?;
         let metadata = file.metadata().creating("look up", path)?;
         header.inode = metadata.ino();
         let Regions { control, data, .. } = header.regions;
-        let total = data + header.capacity;
         let on_storage = file::file_system(file).creating("look up the file system of", path)?.is_storage();
         let generous = match self.prepare {
             Prepare::All => total,
@@ -135,7 +133,6 @@ impl<C: Chain> WriterOptions<C> {
         let reserved = file.metadata().creating("look up", path)?.len().min(total) - data;
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
         file.write_all_at(&page, 0).creating("write", path)?;
-        let map = Map::new(file, total, Access::Write).creating("map", path)?;
         if on_storage && self.durability == Durability::Never {
             // Nobody will wait for a sync, which would write whole large pages. Refused where there are none.
             let _ = map.expect_streaming();
@@ -145,7 +142,7 @@ impl<C: Chain> WriterOptions<C> {
         map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
         file.sync_all().creating("sync", path)?;
         let second = unnamed.reopen().creating("reopen", path)?;
-        // Given back by name: closing the first descriptor does not release what the mapping keeps.
+        // Given back by name: a process that another thread is just starting may have a copy of the descriptor.
         lock::release(file, Role::Readers).creating("unlock", path)?;
         let start = PenStart {
             tail: 0,
@@ -171,6 +168,19 @@ impl<C: Chain> WriterOptions<C> {
             return Err(error).creating("sync the directory of", path);
         }
         Ok(Writer::new(pen, self.chain))
+    }
+}
+
+/// Maps the file for writing, and takes the writer's lock. The lock lies on a description of its own, whose descriptor
+/// is closed again at once, so that only the mapping keeps it: a process that another thread forks or starts meanwhile
+/// inherits all descriptors, and would keep the lock with them.
+fn map_and_lock(unnamed: &Unnamed, total: u64, path: &Path) -> Result<Map, CreateError> {
+    let locked = unnamed.reopen().creating("reopen", path)?;
+    let map = Map::new(&locked, total, Access::Write).creating("map", path)?;
+    if lock::exclusive(&locked, Role::Writer).creating("lock", path)? {
+        Ok(map)
+    } else {
+        Err(CreateError::InUse { path: path.to_owned() })
     }
 }
 
