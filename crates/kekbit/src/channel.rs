@@ -2,43 +2,30 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Position;
-use crate::cursor::{Belief, Cursor, Growth, Rules, Silence, Step};
-use crate::error::{Attempt, FormatError, OpenError, ReadError, SeekError};
+use crate::cursor::{Cursor, Growth, Rules, Silence, Step};
+use crate::error::{Attempt, OpenError, ReadError, SeekError};
 use crate::handler::StageInfo;
-use crate::layout::PAGE;
-use crate::layout::control::{HEARTBEAT, RESERVED, SLOT, SLOTS, SYNCED, Slot, TRAIL, TRAIL_SLOTS};
-use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
-use crate::layout::frame::{Checksum, Kind, WORD};
+use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
+use crate::layout::entry::Entry;
+use crate::layout::frame::{Checksum, Kind};
 use crate::layout::header::{DRAFT, Header};
-use crate::memory::map::{Access, BorrowedView, Map, OwnedView, SharedBytes};
+use crate::memory::map::{BorrowedView, OwnedView, SharedBytes};
+use crate::open::ReadOptions;
+use crate::opened::Opened;
 use crate::publish::Window;
-use crate::reader::{End, Reader};
-use crate::record::Record;
+use crate::reader::Reader;
+use crate::records::Records;
 use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
 use crate::sys::file;
 use crate::sys::lock::{self, Role};
-use crate::time::{TickUnit, boot_id};
-
-/// When the checksums of records are computed while reading. Lengths are compared with the file's always.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum Verify {
-    /// For each record.
-    Always,
-    /// For each record, unless the writer was alive when the channel was opened: then its bytes have not left the
-    /// memory in which they were written.
-    #[default]
-    UnlessLive,
-    /// Never. After a crash of the machine, lost and damaged records may then be returned as good ones.
-    Never,
-}
+use crate::time::TickUnit;
 
 /// How a channel stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,46 +70,6 @@ pub struct EndPoint {
     pub sealed: bool,
 }
 
-/// Options for opening a channel; made by [`Channel::options`].
-#[derive(Clone, Debug, Default)]
-#[must_use = "options do nothing until `open`"]
-pub struct ReadOptions {
-    verify: Verify,
-    stored: bool,
-    random: bool,
-}
-
-impl ReadOptions {
-    /// When checksums are computed. Default: unless the writer lives.
-    pub fn verify(mut self, verify: Verify) -> Self {
-        self.verify = verify;
-        self
-    }
-
-    /// Lets records dereference to their stored bytes, with what the stages put around or in place of the payload.
-    /// Needed for channels with a stage in place of the payload, whose records are then decoded by a
-    /// [`Decoder`](crate::Decoder). Default: off.
-    pub fn stored(mut self, stored: bool) -> Self {
-        self.stored = stored;
-        self
-    }
-
-    /// Tells the kernel that reads will jump about, so that it reads single pages instead of reading ahead. Default: off.
-    pub fn random_access(mut self, random: bool) -> Self {
-        self.random = random;
-        self
-    }
-
-    /// Opens the channel.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Channel, OpenError> {
-        Channel::open_with(path.as_ref(), &self)
-    }
-}
-
 /// A channel, opened for reading. Cloning it is cheap and opens nothing anew.
 ///
 /// Opening works with nothing but read permission, on a read-only mount too, and while the channel is being written.
@@ -163,30 +110,8 @@ impl ReadOptions {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Channel {
-    inner: Arc<Inner>,
+    inner: Arc<Opened>,
 }
-
-#[derive(Debug)]
-struct Inner {
-    path: PathBuf,
-    file: File,
-    map: Arc<Map>,
-    header: Header,
-    layout: StageLayout,
-    verify: bool,
-    /// Whether the writer lived when the channel was opened.
-    live: bool,
-    random: bool,
-    /// Entries at or past this position do not exist.
-    entries_below: u64,
-    belief: Belief,
-    /// Bytes of the data region that the file had when the channel was opened.
-    data_len: u64,
-}
-
-/// How often opening starts over when the file is being reused, and how long it waits in between.
-const ATTEMPTS: u32 = 100;
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 
 impl Channel {
     /// Opens the channel at `path`.
@@ -203,81 +128,8 @@ impl Channel {
         ReadOptions::default()
     }
 
-    fn open_with(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
-        for _ in 0..ATTEMPTS {
-            let file = file::open(path, false).opening("open", path)?;
-            let kind = file.metadata().opening("look up", path)?.file_type();
-            if !kind.is_file() {
-                let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
-                return Err(OpenError::NotAFile { path: path.to_owned(), what });
-            }
-            if options.random {
-                file::expect_random(&file).opening("advise on", path)?;
-            }
-            // Held as long as the channel is open, so that the file is not reused meanwhile; and only a file that
-            // still has its name after that is the one that was asked for.
-            if lock::shared(&file, Role::Readers).opening("lock", path)?
-                && file::is_named(&file, path).opening("look up", path)?
-            {
-                return Channel::from_file(file, path, options);
-            }
-            std::thread::sleep(ATTEMPT_PAUSE);
-        }
-        Err(OpenError::Reused { path: path.to_owned() })
-    }
-
-    fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
-        let format = |source| OpenError::Format { path: path.to_owned(), source };
-        let mut page = [0; PAGE as usize];
-        let read = read_up_to(&file, &mut page).opening("read", path)?;
-        let header = Header::decode(&page[..read]).map_err(format)?;
-        let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
-        // After the question: a writer that has gone does not make the file longer any more.
-        let metadata = file.metadata().opening("look up", path)?;
-        let (data, len) = (header.regions.data, metadata.len());
-        if len < data + WORD {
-            return Err(format(FormatError::Truncated { len, needed: data + WORD }));
-        }
-        let mut layout = StageLayout::new(&header.attributes.stages, header.max_record_len)
-            .map_err(|what| format(FormatError::Header(what)))?;
-        if options.stored {
-            (layout.prefix, layout.suffix) = (0, 0);
-        } else if let Some(stage) = &layout.replaced_by {
-            return Err(OpenError::Encoded {
-                path: path.to_owned(),
-                stage: stage.name.clone(),
-                id: stage.id,
-            });
-        }
-        let total = data + header.capacity;
-        let reach = if live { total } else { len.min(total) & !7 };
-        let map = Map::new(&file, reach, Access::Read).opening("map", path)?;
-        if options.random {
-            map.expect_random().opening("advise on", path)?;
-        }
-        let same_boot =
-            header.boot_id == boot_id() && header.boot_id != [0; 16] && header.inode == metadata.ino();
-        let mut inner = Inner {
-            path: path.to_owned(),
-            file,
-            map: Arc::new(map),
-            layout,
-            verify: match options.verify {
-                Verify::Always => true,
-                Verify::UnlessLive => !live,
-                Verify::Never => false,
-            },
-            live,
-            random: options.random,
-            entries_below: u64::MAX,
-            belief: Belief::LIVE,
-            data_len: (len.min(total) - data) & !7,
-            header,
-        };
-        if !live {
-            inner.believe(same_boot);
-        }
-        Ok(Channel { inner: Arc::new(inner) })
+    pub(crate) fn new(opened: Opened) -> Channel {
+        Channel { inner: Arc::new(opened) }
     }
 
     /// Whether `file` is this channel's.
@@ -551,168 +403,10 @@ impl Growth for Channel {
     }
 }
 
-impl Inner {
-    fn rules(&self) -> Rules {
-        Rules {
-            salt: self.header.mixing(),
-            checksum: self.header.checksum,
-            verify: self.verify,
-            belief: self.belief,
-            around: (self.layout.prefix + self.layout.suffix) as u32,
-            max_record_len: self.header.max_record_len,
-        }
-    }
-
-    /// Finds out what may be believed of a channel whose writer is dead.
-    fn believe(&mut self, same_boot: bool) {
-        let synced = self.synced_slot();
-        if !same_boot {
-            self.entries_below = synced;
-        }
-        let last = self.last_entry(|_| true);
-        let ended = last.mark == Mark::Terminal;
-        self.belief = if same_boot || ended {
-            // What was in memory is still what was written; and an end that is durable vouches for all before it. The
-            // terminal's own word is vouched for by the sync alone: a writer may die between its entry and the word.
-            let written = if ended { synced.max(last.position) } else { synced };
-            Belief { written, sound: u64::MAX, believed: u64::MAX }
-        } else {
-            let believed = if self.header.checksum == Checksum::None { synced } else { u64::MAX };
-            Belief { written: synced, sound: synced, believed }
-        };
-    }
-
-    /// What the newer valid slot says of the synced tail; nothing valid is nothing synced.
-    fn synced_slot(&self) -> u64 {
-        let salt = self.header.mixing();
-        let [a, b] =
-            SLOTS.map(|at| Slot::decode(&self.map.words::<SLOT>(self.header.regions.control + at), salt));
-        Slot::newer(a, b).map_or(0, |slot| slot.synced.min(self.header.capacity))
-    }
-
-    fn entry(&self, at: u64) -> Option<Entry> {
-        let entry = Entry::decode(&self.map.words::<{ ENTRY as usize }>(at), self.header.mixing())?;
-        let reach = self.map.len() - self.header.regions.data;
-        let in_reach = entry.position < self.entries_below && entry.position <= reach.saturating_sub(WORD);
-        // No record takes less than a word.
-        let records = entry.sequence.checked_sub(self.header.first_sequence)?;
-        (in_reach && records <= entry.position / WORD).then_some(entry)
-    }
-
-    fn last_entry(&self, wanted: impl Fn(&Entry) -> bool) -> Entry {
-        let regions = &self.header.regions;
-        let slots =
-            index_slots(self.header.capacity, self.header.index_interval).min(regions.index_len / ENTRY);
-        let beginning = Entry {
-            position: 0,
-            sequence: self.header.first_sequence,
-            time: self.header.created,
-            mark: Mark::Frame,
-        };
-        let mut best = beginning;
-        let mut take = |slot: u64| match self.entry(regions.index + slot * ENTRY).filter(&wanted) {
-            Some(entry) => {
-                if entry.position >= best.position {
-                    best = entry;
-                }
-                true
-            }
-            None => false,
-        };
-        // In leaps that double, since few of the slots of a large channel may be in use; then by halves.
-        let (mut low, mut leap) = (0, 1);
-        while low + leap <= slots && take(low + leap - 1) {
-            low += leap;
-            leap *= 2;
-        }
-        let mut high = slots.min(low + leap - 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if take(middle) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        for slot in 0..TRAIL_SLOTS {
-            if let Some(entry) = self.entry(regions.control + TRAIL + slot * ENTRY).filter(&wanted)
-                && entry.position > best.position
-            {
-                best = entry;
-            }
-        }
-        best
-    }
-}
-
 pub(crate) fn end_state(kind: Kind) -> State {
     match kind {
         Kind::Closed => State::Closed,
         Kind::Full => State::Full,
         _ => State::Abandoned,
-    }
-}
-
-fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < page.len() {
-        match file.read_at(&mut page[read..], read as u64) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
-}
-
-/// The records of a channel from some place on; made by [`Channel::records`].
-///
-/// It ends at the tail, and goes on when it is asked again after more has been appended. After an error it ends for
-/// good.
-#[derive(Debug)]
-pub struct Records<'c> {
-    channel: &'c Channel,
-    cursor: Cursor<BorrowedView<'c>>,
-    skip: Skip,
-    end: Option<End>,
-    failed: bool,
-}
-
-impl Records<'_> {
-    /// How the channel has ended, if the iterator has come to its end: closed, full, sealed as abandoned, or torn. `None`
-    /// at a tail that may grow, or whose writer is dead without anybody having sealed it; [`Channel::end_point`] asks.
-    pub fn end(&self) -> Option<End> {
-        self.end
-    }
-}
-
-impl<'c> Iterator for Records<'c> {
-    type Item = Result<Record<'c>, ReadError>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.failed {
-                return None;
-            }
-            match self.cursor.step(self.channel) {
-                Ok(Step::Record) => {}
-                Ok(step) => {
-                    self.end = End::of(step);
-                    return None;
-                }
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-            let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
-            let record = Record::new(self.cursor.record(), position, sequence, self.channel);
-            if self.skip == Skip::None || self.skip.is_over(&record) {
-                self.skip = Skip::None;
-                return Some(Ok(record));
-            }
-        }
     }
 }

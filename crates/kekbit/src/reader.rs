@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Position;
-use crate::channel::{Channel, ReadOptions};
+use crate::channel::Channel;
 use crate::cursor::{Cursor, Silence, Step};
 use crate::error::{FormatError, OpenError, ReadError, SeekError};
 use crate::layout::frame::Kind;
 use crate::memory::map::OwnedView;
+use crate::open::ReadOptions;
 use crate::record::Record;
 use crate::seek::{self, Skip, Start};
 use crate::wait::{CHECK_INTERVAL, Next, Wait, Waiting};

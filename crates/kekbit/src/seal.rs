@@ -4,12 +4,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::channel::{Channel, EndPoint, State, Verify};
+use crate::channel::{Channel, EndPoint, State};
 use crate::error::{Attempt, SealError, SyncError};
 use crate::layout::control::{SLOT, SLOTS, Slot};
 use crate::layout::entry::{ENTRY, Entry, index_slots};
 use crate::layout::frame::Kind;
 use crate::memory::map::{Access, Map};
+use crate::open::Verify;
 use crate::options::{Durability, Prepare};
 use crate::pen::{Pen, PenStart};
 use crate::sys::file;

@@ -1,0 +1,172 @@
+//! Opening a channel for reading.
+//!
+//! ```text
+//! open -> share of the readers' lock -> does the name still lead here? -> header -> does the writer live? -> length -> map
+//! ```
+//!
+//! The order matters: with the lock held the file is not reused, and a file that has its name after that is the one that
+//! was asked for; a writer that is gone when it is asked for does not make the file longer afterwards.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channel::Channel;
+use crate::cursor::Belief;
+use crate::error::{Attempt, FormatError, OpenError};
+use crate::layout::PAGE;
+use crate::layout::frame::WORD;
+use crate::layout::header::Header;
+use crate::memory::map::{Access, Map};
+use crate::opened::Opened;
+use crate::stages::StageLayout;
+use crate::sys::file;
+use crate::sys::lock::{self, Role};
+use crate::time::boot_id;
+
+/// When the checksums of records are computed while reading. Lengths are compared with the file's always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Verify {
+    /// For each record.
+    Always,
+    /// For each record, unless the writer was alive when the channel was opened: then its bytes have not left the
+    /// memory in which they were written.
+    #[default]
+    UnlessLive,
+    /// Never. After a crash of the machine, lost and damaged records may then be returned as good ones.
+    Never,
+}
+
+/// Options for opening a channel; made by [`Channel::options`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "options do nothing until `open`"]
+pub struct ReadOptions {
+    verify: Verify,
+    stored: bool,
+    random: bool,
+}
+
+impl ReadOptions {
+    /// When checksums are computed. Default: unless the writer lives.
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Lets records dereference to their stored bytes, with what the stages put around or in place of the payload.
+    /// Needed for channels with a stage in place of the payload, whose records are then decoded by a
+    /// [`Decoder`](crate::Decoder). Default: off.
+    pub fn stored(mut self, stored: bool) -> Self {
+        self.stored = stored;
+        self
+    }
+
+    /// Tells the kernel that reads will jump about, so that it reads single pages instead of reading ahead. Default: off.
+    pub fn random_access(mut self, random: bool) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Opens the channel.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Channel, OpenError> {
+        open(path.as_ref(), &self)
+    }
+}
+
+/// How often opening starts over when the file is being reused, and how long it waits in between.
+const ATTEMPTS: u32 = 100;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
+
+fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+    for _ in 0..ATTEMPTS {
+        let file = file::open(path, false).opening("open", path)?;
+        let kind = file.metadata().opening("look up", path)?.file_type();
+        if !kind.is_file() {
+            let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
+            return Err(OpenError::NotAFile { path: path.to_owned(), what });
+        }
+        if options.random {
+            file::expect_random(&file).opening("advise on", path)?;
+        }
+        // Held as long as the channel is open, so that the file is not reused meanwhile; and only a file that
+        // still has its name after that is the one that was asked for.
+        if lock::shared(&file, Role::Readers).opening("lock", path)?
+            && file::is_named(&file, path).opening("look up", path)?
+        {
+            return from_file(file, path, options);
+        }
+        std::thread::sleep(ATTEMPT_PAUSE);
+    }
+    Err(OpenError::Reused { path: path.to_owned() })
+}
+
+fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+    let format = |source| OpenError::Format { path: path.to_owned(), source };
+    let mut page = [0; PAGE as usize];
+    let read = read_up_to(&file, &mut page).opening("read", path)?;
+    let header = Header::decode(&page[..read]).map_err(format)?;
+    let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
+    // After the question: a writer that has gone does not make the file longer any more.
+    let metadata = file.metadata().opening("look up", path)?;
+    let (data, len) = (header.regions.data, metadata.len());
+    if len < data + WORD {
+        return Err(format(FormatError::Truncated { len, needed: data + WORD }));
+    }
+    let mut layout = StageLayout::new(&header.attributes.stages, header.max_record_len)
+        .map_err(|what| format(FormatError::Header(what)))?;
+    if options.stored {
+        (layout.prefix, layout.suffix) = (0, 0);
+    } else if let Some(stage) = &layout.replaced_by {
+        return Err(OpenError::Encoded { path: path.to_owned(), stage: stage.name.clone(), id: stage.id });
+    }
+    let total = data + header.capacity;
+    let reach = if live { total } else { len.min(total) & !7 };
+    let map = Map::new(&file, reach, Access::Read).opening("map", path)?;
+    if options.random {
+        map.expect_random().opening("advise on", path)?;
+    }
+    let same_boot =
+        header.boot_id == boot_id() && header.boot_id != [0; 16] && header.inode == metadata.ino();
+    let mut opened = Opened {
+        path: path.to_owned(),
+        file,
+        map: Arc::new(map),
+        layout,
+        verify: match options.verify {
+            Verify::Always => true,
+            Verify::UnlessLive => !live,
+            Verify::Never => false,
+        },
+        live,
+        random: options.random,
+        entries_below: u64::MAX,
+        belief: Belief::LIVE,
+        data_len: (len.min(total) - data) & !7,
+        header,
+    };
+    if !live {
+        opened.believe(same_boot);
+    }
+    Ok(Channel::new(opened))
+}
+
+fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < page.len() {
+        match file.read_at(&mut page[read..], read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
