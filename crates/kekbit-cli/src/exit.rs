@@ -6,6 +6,8 @@ use std::path::Path;
 
 use kekbit::{AppendError, CreateError, FormatError, OpenError, ReadError, SealError, SeekError, SyncError};
 
+use crate::values::one_line;
+
 /// The exit codes. They are part of the command's interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Exit {
@@ -59,7 +61,7 @@ impl Failure {
 
     /// An error of input or output, with what was tried.
     pub(crate) fn io(what: impl fmt::Display, error: io::Error) -> Failure {
-        let exit = if error.kind() == io::ErrorKind::NotFound { Exit::Missing } else { Exit::Io };
+        let exit = if is_missing(&error) { Exit::Missing } else { Exit::Io };
         Failure::new(exit, format_args!("{what}: {error}"))
     }
 
@@ -90,15 +92,22 @@ impl Failure {
     }
 }
 
+/// Whether there is nothing of that name, also because what should be a directory is none.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Prints one line of diagnostics. Whether it arrives does not matter.
 pub(crate) fn note(message: impl fmt::Display) {
     use std::io::Write;
-    let _ = io::stderr().write_all(format!("kek: {message}\n").as_bytes());
+    let message = message.to_string();
+    let _ = io::stderr().write_all(format!("kek: {}\n", one_line(&message)).as_bytes());
 }
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
-        let exit = match error {
+        let exit = match &error {
+            OpenError::Io { source, .. } if is_missing(source) => Exit::Missing,
             OpenError::NotFound { .. }
             | OpenError::NotAFile { .. }
             | OpenError::Format { .. }
@@ -121,7 +130,7 @@ impl From<CreateError> for Failure {
             CreateError::AlreadyExists { .. } | CreateError::InUse { .. } => Exit::Taken,
             CreateError::Options(_) => Exit::Usage,
             CreateError::NoSpace { .. } => Exit::Full,
-            CreateError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::Missing,
+            CreateError::Io { source, .. } if is_missing(source) => Exit::Missing,
             _ => Exit::Io,
         };
         Failure::new(exit, error)

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json};
-use crate::values::{friendly, rfc3339};
+use crate::values::{friendly, one_line, rfc3339};
 
 /// Tell what a channel is and how it stands
 ///
@@ -136,7 +136,7 @@ impl Info {
         let mut text = String::new();
         let mut line = |name: &str, value: &dyn std::fmt::Display| {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{name:<15} {value}");
+            let _ = writeln!(text, "{name:<15} {}", one_line(&value.to_string()));
         };
         line("path", &self.path);
         line("format", &self.format);

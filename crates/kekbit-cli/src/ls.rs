@@ -8,6 +8,7 @@ use kekbit::{Channel, FormatError, OpenError};
 use crate::exit::{Exit, Failure};
 use crate::info::Info;
 use crate::output::{print, print_json};
+use crate::values::one_line;
 
 /// List the channels in a directory
 ///
@@ -46,7 +47,7 @@ impl LsArgs {
             }
             match Info::look_up(&path) {
                 Ok(info) if self.json => print_json(&info)?,
-                Ok(info) => rows.push(row(&name.to_string_lossy(), &info)),
+                Ok(info) => rows.push(row(&one_line(&name.to_string_lossy()), &info)),
                 Err(failure) => {
                     failure.report();
                     exit = if exit == Exit::Done { failure.exit } else { exit };

@@ -91,9 +91,13 @@ fn run() -> Result<Exit, Failure> {
     let verb = match Kek::try_parse() {
         Ok(kek) => kek.verb,
         Err(error) => {
-            // Help and version are no errors, and whoever closes the pipe has seen enough of them.
-            let _ = error.print();
-            return Ok(if error.use_stderr() { Exit::Usage } else { Exit::Done });
+            // Help and version are no errors: they go to standard output.
+            let printed = error.print();
+            return if error.use_stderr() {
+                Ok(Exit::Usage)
+            } else {
+                printed.map(|()| Exit::Done).map_err(Failure::output)
+            };
         }
     };
     match verb {

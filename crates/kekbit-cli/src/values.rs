@@ -1,9 +1,10 @@
 //! What can stand on the command line: sizes, durations, positions, keys with values. And how times are printed.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use kekbit::Start;
 use parse_size::Config;
 
@@ -15,14 +16,13 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         .map_err(|error| format!("{error}; expected a size such as 4096, 64K, 64KiB or 1G"))
 }
 
-/// A span of time: `10ms 2s 5m 1h30m`, longer than nothing.
+/// A span of time: `10ms 2s 5m 1h30m 7d`, longer than nothing. A day has 24 hours.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = "expected a duration such as 10ms, 2s, 5m or 1h30m";
-    let signed = SignedDuration::from_str(text).map_err(|error| format!("{error}; {expected}"))?;
-    Duration::try_from(signed)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| format!("it must be longer than nothing; {expected}"))
+    let signed = Span::from_str(text).and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let duration = signed.ok().and_then(|signed| Duration::try_from(signed).ok());
+    duration.filter(|duration| !duration.is_zero()).ok_or_else(|| {
+        "expected a duration longer than nothing, such as 10ms, 2s, 5m, 1h30m or 7d".to_owned()
+    })
 }
 
 /// A key and its value: `venue=XETR`.
@@ -77,8 +77,8 @@ fn at(text: &str) -> Result<SystemTime, String> {
         return Ok(SystemTime::now().checked_sub(duration(ago)?).unwrap_or(SystemTime::UNIX_EPOCH));
     }
     let time = Timestamp::from_str(text).map_err(|error| error.to_string())?;
-    // No record is older than the epoch.
-    let nanos = u64::try_from(time.as_nanosecond().max(0)).map_err(|error| error.to_string())?;
+    // No record is older than the epoch, and none is from the year 2555.
+    let nanos = time.as_nanosecond().clamp(0, i128::from(u64::MAX)) as u64;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos))
 }
 
@@ -93,6 +93,18 @@ pub(crate) fn rfc3339(nanos: u64) -> String {
 pub(crate) fn friendly(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+}
+
+/// The text on one line: what would break it, or command a terminal, as the name of a file may, is shown as an escape.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |char: char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// So many of something: `1 record`, `2 records`.
@@ -116,10 +128,14 @@ mod tests {
 
     #[test]
     fn durations_have_units_and_are_longer_than_nothing() {
-        for (text, millis) in [("10ms", 10), ("2s", 2000), ("5m", 300_000), ("1h30m", 5_400_000)] {
+        for (text, millis) in
+            [("10ms", 10), ("2s", 2000), ("5m", 300_000), ("1h30m", 5_400_000), ("7d", 604_800_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("5").is_err());
+        for text in ["", "5", "0s", "-1s", "5m ago", "1y", "99999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -140,9 +156,17 @@ mod tests {
         assert_eq!(start("@2026-01-01T00:00:00Z"), Ok(Start::Time(new_year)));
         let Ok(Start::Time(ago)) = start("@-5m") else { panic!("@-5m is a time") };
         assert!(ago <= SystemTime::now() - Duration::from_secs(300));
+        assert!(matches!(start("@1960-01-01T00:00:00Z"), Ok(Start::Time(SystemTime::UNIX_EPOCH))));
+        assert!(matches!(start("@3000-01-01T00:00:00Z"), Ok(Start::Time(time)) if time > new_year));
         for text in ["", "@", "-", "--5", "@yesterday", "1.5", "@-", "é"] {
             assert!(start(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_breaks_a_line_is_escaped() {
+        assert_eq!(one_line("caf\u{e9} \\n"), "caf\u{e9} \\n");
+        assert_eq!(one_line("a\nb\u{1b}[31m\r"), "a\\nb\\u{1b}[31m\\r");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kekbit::{Channel, State};
 use crate::exit::{Exit, Failure, is_damaged};
 use crate::output::print;
 use crate::progress;
-use crate::values::counted;
+use crate::values::{counted, one_line};
 
 /// Check every byte of channels
 ///
@@ -65,5 +65,5 @@ fn verify(path: &Path) -> Result<String, Failure> {
         );
         return Err(Failure::new(Exit::Damage, torn).about(path));
     }
-    Ok(format!("{}: {}, {good}, no damage\n", path.display(), end.state))
+    Ok(format!("{}: {}, {good}, no damage\n", one_line(&path.to_string_lossy()), end.state))
 }

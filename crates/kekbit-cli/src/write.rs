@@ -25,11 +25,10 @@ use crate::values::{self, Sync, counted};
 /// line feed is a record too, in each FILE.
 ///
 /// On SIGINT or SIGTERM it appends what it has read, closes the channel, and exits with 130 or 143; a second one ends
-/// it at once. When the channel or
-/// the disk is full, or a record is too long, the records before stay, standard error says how many they are, and it
-/// exits with 5.
+/// it at once. When the channel or the disk is full, or a record is too long, the records before stay, standard error
+/// says how many they are, and it exits with 5.
 ///
-/// Sizes are bytes, or have a unit: 4096, 64K, 64KiB, 1M, 1G; K is 1024. Durations have a unit: 10ms, 2s, 5m, 1h30m.
+/// Sizes are bytes, or have a unit: 4096, 64K, 64KiB, 1M, 1G; K is 1024. Durations have a unit: 10ms, 2s, 5m, 1h30m, 7d.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   seq 1000000 | kek write numbers.kek
@@ -59,7 +58,7 @@ pub(crate) struct WriteArgs {
     #[arg(long, group = "split")]
     whole: bool,
 
-    /// Bytes for records, 4K to 64T
+    /// Bytes for records, 4K to 32T
     ///
     /// Each record takes 8 bytes, 8 more for its timestamp, and its length rounded up to 8. The space is reserved on
     /// the disk as the channel grows, and what is left is given back at the end. [default: 1G, or twice the size of the

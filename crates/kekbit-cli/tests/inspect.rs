@@ -115,6 +115,7 @@ fn what_is_no_channel_exits_with_three_and_one_line() {
         (place.path("fifo"), "FIFO"),
         (place.path("link"), "symbolic link"),
         (place.dir().to_owned(), "directory"),
+        (good.join("below"), "Not a directory"),
     ] {
         for verb in ["cat", "tail", "info", "verify", "seal"] {
             let output = kek().arg(verb).arg(&path).run("");
@@ -122,6 +123,20 @@ fn what_is_no_channel_exits_with_three_and_one_line() {
             assert!(output.stdout.is_empty(), "{output:?}");
         }
     }
+}
+
+#[test]
+fn names_that_break_lines_do_not_break_what_is_printed() {
+    let place = Place::new();
+    let path = place.path("a\nb\u{1b}[31m.kek");
+    let written = kek().args(["write", "--meta", "k=1\nstate  torn"]).arg(&path).run("one\n");
+    assert_fails(&written, 0, r"a\nb\u{1b}[31m.kek");
+    let table = stdout_of(kek().arg("ls").arg(place.dir()));
+    assert!(table.lines().count() == 2 && table.ends_with(" a\\nb\\u{1b}[31m.kek\n"), "{table}");
+    let info = stdout_of(kek().arg("info").arg(&path));
+    assert!(info.contains(r"meta            k=1\nstate  torn"), "{info}");
+    assert_eq!(stdout_of(kek().arg("verify").arg(&path)).lines().count(), 1);
+    assert_fails(&kek().arg("cat").arg(place.path("no\nne")).run(""), 3, r"no\nne does not exist");
 }
 
 #[test]

@@ -344,6 +344,10 @@ fn a_channel_need_not_begin_at_zero() {
 fn a_full_disk_behind_standard_output_is_an_error_and_no_signal() {
     let place = Place::new();
     let path = place.channel("a.kek", &"some line of text\n".repeat(10_000));
+    let help = std::process::Command::new("sh")
+        .args(["-c", "exec \"$0\" --help > /dev/full", env!("CARGO_BIN_EXE_kek")])
+        .run("");
+    assert_fails(&help, 7, "cannot write to standard output");
     for redirect in ["> /dev/full", "> \"$2\""] {
         let mut shell = std::process::Command::new("sh");
         let script = format!("ulimit -f 8; exec \"$0\" cat \"$1\" {redirect}");
