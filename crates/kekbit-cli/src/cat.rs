@@ -41,7 +41,8 @@ pub(crate) struct CatArgs {
 
 impl CatArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let channel = Channel::options().verify(Verify::Always).open(&self.path)?;
+        let few = is_near_end(self.from);
+        let channel = Channel::options().verify(Verify::Always).random_access(few).open(&self.path)?;
         let mut output = Output::stdout(self.form)?;
         let progress = match output.is_file() {
             true => progress::bar(Some(channel.synced_tail().offset().max(channel.reserved())), "printing"),
@@ -92,6 +93,13 @@ fn there_now(channel: &Channel) -> Result<u64, Failure> {
     // Damage is for the walk itself to find, behind the good records.
     Ok(channel.end_point().map_or(u64::MAX, |end| end.sequence))
 }
+
+/// Whether so little is to be read that it is looked up page by page; for more, reading ahead pays.
+pub(crate) fn is_near_end(start: Start) -> bool {
+    matches!(start, Start::End | Start::Last(..=FEW))
+}
+
+const FEW: u64 = 1000;
 
 /// Without timestamps a time is found by block only. Says so, since more is printed than was asked for.
 pub(crate) fn mention_inexact_time(channel: &Channel, start: Start) {

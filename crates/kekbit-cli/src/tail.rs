@@ -8,7 +8,7 @@ use clap::Args;
 use kekbit::{Channel, End, Reader, Start, Wait};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::cat::mention_inexact_time;
+use crate::cat::{is_near_end, mention_inexact_time};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
 use crate::values;
@@ -55,8 +55,6 @@ pub(crate) struct TailArgs {
     form: FormArgs,
 }
 
-/// So many last records are looked up page by page; for more, reading ahead pays.
-const FEW: u64 = 1000;
 /// How long a channel that does not appear goes unnoticed when it does, at the most.
 const APPEARANCE: Duration = Duration::from_millis(5);
 /// How often an idle follower looks whether anybody still reads what it prints.
@@ -69,8 +67,8 @@ impl TailArgs {
             self.wait_for_channel(limit)?;
         }
         let start = self.from.unwrap_or(Start::Last(self.count));
-        let few = matches!(start, Start::Last(count) if count <= FEW);
-        let channel = Channel::options().random_access(few && !self.follow).open(&self.path)?;
+        let few = is_near_end(start) && !self.follow;
+        let channel = Channel::options().random_access(few).open(&self.path)?;
         mention_inexact_time(&channel, start);
         let followed = channel.reader(start).map_err(Failure::from).and_then(|mut reader| {
             if self.follow {
