@@ -1,13 +1,13 @@
 //! How records are printed: the forms, and one large buffer in front of standard output.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use clap::Args;
 use data_encoding::{BASE64, HEXLOWER};
 use kekbit::Record;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::exit::Failure;
 use crate::pipe;
@@ -68,8 +68,24 @@ struct JsonRecord<'a> {
     len: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     ts: Option<String>,
-    data: &'a str,
+    #[serde(serialize_with = "Data::serialize")]
+    data: Data<'a>,
     enc: &'static str,
+}
+
+/// A payload on its way into JSON, without a copy of it: what is no text becomes base64.
+enum Data<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+impl Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Data::Text(text) => serializer.serialize_str(text),
+            Data::Bytes(bytes) => serializer.collect_str(&BASE64.encode_display(bytes)),
+        }
+    }
 }
 
 /// Bytes that are gathered before they are written, unless somebody waits for them.
@@ -120,9 +136,9 @@ impl Output {
             Form::Hex => {
                 for chunk in payload.chunks(BUFFER) {
                     self.flush_if_full()?;
-                    let mut digits = vec![0; HEXLOWER.encode_len(chunk.len())];
-                    HEXLOWER.encode_mut(chunk, &mut digits);
-                    self.buffer.extend_from_slice(&digits);
+                    let at = self.buffer.len();
+                    self.buffer.resize(at + HEXLOWER.encode_len(chunk.len()), 0);
+                    HEXLOWER.encode_mut(chunk, &mut self.buffer[at..]);
                 }
                 self.buffer.push(b'\n');
             }
@@ -142,17 +158,27 @@ impl Output {
 
     fn json(&mut self, record: &Record<'_>) -> Result<(), Failure> {
         let payload = record.payload();
-        let text = std::str::from_utf8(payload);
-        let encoded = if text.is_err() { BASE64.encode(payload) } else { String::new() };
+        let (data, enc) = match std::str::from_utf8(payload) {
+            Ok(text) => (Data::Text(text), "utf8"),
+            Err(_) => (Data::Bytes(payload), "base64"),
+        };
         let json = JsonRecord {
             seq: record.sequence(),
             pos: record.position().offset(),
             len: payload.len(),
             ts: record.timestamp_nanos().map(rfc3339),
-            data: text.unwrap_or(&encoded),
-            enc: if text.is_ok() { "utf8" } else { "base64" },
+            data,
+            enc,
         };
-        serde_json::to_writer(&mut self.buffer, &json).map_err(|error| Failure::output(error.into()))?;
+        let written = if payload.len() < BUFFER {
+            serde_json::to_writer(&mut self.buffer, &json)
+        } else {
+            // Several times as long as the record, perhaps: it goes out while it is made.
+            self.flush()?;
+            let mut file = BufWriter::with_capacity(BUFFER, &self.file);
+            serde_json::to_writer(&mut file, &json).and_then(|()| file.flush().map_err(serde_json::Error::io))
+        };
+        written.map_err(|error| Failure::output(error.into()))?;
         self.buffer.push(b'\n');
         Ok(())
     }

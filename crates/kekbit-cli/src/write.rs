@@ -131,6 +131,8 @@ const DEFAULT_MAX_RECORD: u64 = 1 << 20;
 const LONGEST_RECORD: u64 = (256 << 20) - 1;
 /// Bytes that the timestamp adds to each record.
 const TIMESTAMP: u64 = 8;
+/// Bytes to read at once where each record is synced: a signal waits until all of them are.
+const SLOW_READ: usize = 4 << 10;
 /// Bytes of the capacity that no record can have: its header word and the terminal's.
 const WORDS: u64 = 16;
 
@@ -246,7 +248,9 @@ impl<'a, C: Chain> Pump<'a, C> {
     /// Appends one input; the signal that has cut it short, if one has.
     fn append_input(&mut self, mut input: Input, signals: &Signals) -> Result<Option<i32>, Failure> {
         let cut_short = loop {
-            match input.read(self.splitter.space(), signals, self.due)? {
+            let space = self.splitter.space();
+            let len = if self.args.sync == Sync::Each { space.len().min(SLOW_READ) } else { space.len() };
+            match input.read(&mut space[..len], signals, self.due)? {
                 Event::Read(0) => break None,
                 Event::Signal(signal) => break Some(signal),
                 Event::Due => {}

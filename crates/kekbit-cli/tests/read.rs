@@ -61,6 +61,24 @@ fn json_has_one_object_a_line() {
 }
 
 #[test]
+fn long_records_become_the_same_json_and_hexadecimal_as_short_ones() {
+    let place = Place::new();
+    let texts = ["\"\n".repeat(400_000).into_bytes(), vec![0xff; 700_001], b"short".to_vec()];
+    let files: Vec<_> = texts.iter().enumerate().map(|(n, text)| place.file(&n.to_string(), text)).collect();
+    let path = place.path("a.kek");
+    assert!(kek().args(["write", "--whole"]).arg(&path).args(&files).run("").status.success());
+    let lines = stdout_of(kek().args(["cat", "--json"]).arg(&path));
+    let records: Vec<_> = lines.lines().map(json).collect();
+    assert_eq!(records.len(), 3);
+    assert!(records[0]["enc"] == "utf8" && records[0]["data"].as_str().unwrap().as_bytes() == texts[0]);
+    let base64 = "/".repeat(933_334) + "8=";
+    assert!(records[1]["enc"] == "base64" && records[1]["data"] == base64);
+    assert_eq!(records[2]["data"], "short");
+    let hex = stdout_of(kek().args(["cat", "--hex"]).arg(&path));
+    assert!(hex == "220a".repeat(400_000) + "\n" + &"ff".repeat(700_001) + "\n73686f7274\n");
+}
+
+#[test]
 fn a_position_is_start_end_sequence_last_or_time() {
     let place = Place::new();
     let path = place.channel("a.kek", FIVE);
