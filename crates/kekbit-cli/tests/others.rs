@@ -22,6 +22,12 @@ fn the_demonstration_reads_everything_that_it_writes() {
 fn the_demonstration_fails_where_it_cannot_write() {
     let output = kek().arg("demo").env("TMPDIR", "/no/such/directory").run("");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
+    // A channel that cannot be created is not waited for.
+    let records = u64::MAX.to_string();
+    let output = kek().args(["demo", "--readers", "1", "--duration", "1h", "--records", &records]).run("");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the writer has failed"), "{output:?}");
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1, "{output:?}");
 }
 
 #[test]

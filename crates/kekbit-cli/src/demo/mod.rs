@@ -19,7 +19,7 @@ use crate::demo::part::{Report, Role};
 use crate::exit::{Exit, Failure, note};
 use crate::output::print;
 use crate::signals::Signals;
-use crate::values;
+use crate::values::{self, counted};
 
 /// The first argument with which the demonstration starts itself again.
 pub(crate) const PART: &str = "demo-part";
@@ -63,7 +63,8 @@ impl DemoArgs {
             .tempdir()
             .map_err(|error| Failure::io("cannot create a temporary directory", error))?;
         let path = dir.path().join("demo.kek");
-        print(format!("one writer, {} readers, one channel: {}\n", self.readers, path.display()).as_bytes())?;
+        let readers = counted(self.readers, "reader");
+        print(format!("one writer, {readers}, one channel: {}\n", path.display()).as_bytes())?;
         let (sender, reports) = channel();
         let mut cast = Cast { parts: Vec::new() };
         // The readers first: they wait for the channel to appear.
@@ -73,10 +74,14 @@ impl DemoArgs {
         cast.start(Role::Writer, "writer".into(), &path, &self, &sender)?;
         // What is left are the senders of the parts, so that the reports end with the last of them.
         drop(sender);
-        if let Some(signal) = cast.watch(&reports, &signals) {
-            return Ok(Exit::Signal(signal));
+        let watched = cast.watch(&reports, &signals);
+        if stderr().is_terminal() {
+            let _ = stderr().write_all(b"\r\x1b[K");
         }
-        cast.conclude()
+        match watched? {
+            Some(signal) => Ok(Exit::Signal(signal)),
+            None => cast.conclude(),
+        }
     }
 }
 
@@ -135,7 +140,7 @@ impl Cast {
     }
 
     /// Shows what is reported until all have ended; the signal that has cut it short, if one has.
-    fn watch(&mut self, reports: &Receiver<Line>, signals: &Signals) -> Option<i32> {
+    fn watch(&mut self, reports: &Receiver<Line>, signals: &Signals) -> Result<Option<i32>, Failure> {
         let live = stderr().is_terminal();
         let interval = if live { REFRESH } else { LINE };
         let (begun, mut shown) = (Instant::now(), Instant::now());
@@ -145,11 +150,11 @@ impl Cast {
                     Some(report) => self.parts[line.part].last = report,
                     None => self.parts[line.part].error = Some(line.text),
                 },
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.look_after_writer()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if let Some(signal) = signals.received() {
-                return Some(signal);
+                return Ok(Some(signal));
             }
             if shown.elapsed() >= interval {
                 shown = Instant::now();
@@ -159,10 +164,20 @@ impl Cast {
                     stderr().write_all(format!("{start}{}{end}", self.status(begun.elapsed())).as_bytes());
             }
         }
-        if live {
-            let _ = stderr().write_all(b"\r\x1b[K");
+        Ok(None)
+    }
+
+    /// Without a channel the readers would wait for it in vain.
+    fn look_after_writer(&mut self) -> Result<(), Failure> {
+        let Some(writer) = self.parts.last_mut().filter(|writer| writer.last.end.is_empty()) else {
+            return Ok(());
+        };
+        match writer.child.try_wait() {
+            Ok(Some(status)) if !status.success() => {
+                Err(Failure::new(Exit::Io, format_args!("the writer has failed: {status}")))
+            }
+            _ => Ok(()),
         }
-        None
     }
 
     fn status(&self, elapsed: Duration) -> String {
