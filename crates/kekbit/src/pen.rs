@@ -49,6 +49,8 @@ pub(crate) struct Pen {
     reserved: u64,
     prepared: u64,
     reserve_step: (u64, u64),
+    /// Bytes by which the reservation grows next.
+    reserve_next: u64,
     pub(crate) trim: bool,
     /// A frame that reaches past these is preceded by an entry.
     next_index: u64,
@@ -91,6 +93,7 @@ impl Pen {
         assert!(start.tail + WORD <= start.reserved);
         let view = WriterView::sole(Arc::clone(&map), header.regions.data);
         let room = Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum);
+        let reserve_step = if start.on_storage { RESERVE_ON_STORAGE } else { RESERVE_IN_MEMORY };
         Pen {
             room,
             sequence: start.sequence,
@@ -103,7 +106,8 @@ impl Pen {
             prepare,
             reserved: start.reserved,
             prepared: 0,
-            reserve_step: if start.on_storage { RESERVE_ON_STORAGE } else { RESERVE_IN_MEMORY },
+            reserve_step,
+            reserve_next: reserve_step.0,
             trim: start.trim,
             next_index: start.tail,
             next_trail: start.tail,
@@ -191,23 +195,22 @@ impl Pen {
         let data = self.header.regions.data;
         let exact = round_up(need, PAGE);
         let align = if self.reserve_step == RESERVE_ON_STORAGE { LARGE_PAGE } else { PAGE };
-        let step = self.reserved.clamp(self.reserve_step.0, self.reserve_step.1);
-        // The file ends on a multiple of what a large page can be, so that none is cut in two.
-        let generous = round_up(data + (self.reserved + step).max(need), align) - data;
-        let generous = generous.min(self.header.capacity);
-        let mut reached = generous;
-        let mut result = reserve(&self.file, data + self.reserved, data + generous);
-        if result.is_err_and(is_no_space) {
-            reached = exact;
-            result = reserve(&self.file, data + self.reserved, data + exact);
-        }
-        match result {
-            Ok(()) => {}
-            Err(errno) if is_no_space(errno) => {
-                return Err(AppendError::NoSpace { needed: need - self.reserved, source: errno.into() });
+        let reached = loop {
+            // The file ends on a multiple of what a large page can be, so that none is cut in two.
+            let aligned = round_up(data + (self.reserved + self.reserve_next).max(need), align) - data;
+            let generous = if self.reserve_next < align { exact } else { aligned.min(self.header.capacity) };
+            match reserve(&self.file, data + self.reserved, data + generous) {
+                Ok(()) => break generous,
+                // Nearly full: less will do, until it is just what is needed. The next steps begin from there, since
+                // on some file systems it takes long to find out that there is no space.
+                Err(errno) if is_no_space(errno) && generous > exact => self.reserve_next /= 4,
+                Err(errno) if is_no_space(errno) => {
+                    return Err(AppendError::NoSpace { needed: need - self.reserved, source: errno.into() });
+                }
+                Err(errno) => return Err(AppendError::Io { action: "reserve space", source: errno.into() }),
             }
-            Err(errno) => return Err(AppendError::Io { action: "reserve space", source: errno.into() }),
-        }
+        };
+        self.reserve_next = (2 * self.reserve_next).clamp(PAGE, self.reserve_step.1);
         self.reserved = reached;
         self.map.store(self.header.regions.control + RESERVED, self.reserved);
         Ok(())
