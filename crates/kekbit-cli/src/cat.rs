@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use kekbit::{Channel, Start, Verify};
+use kekbit::{Channel, Start, State, Verify};
 
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
@@ -13,7 +13,8 @@ use crate::{progress, values};
 /// Print the records that are there, and end
 ///
 /// Every record is checked before it is printed. At damage it prints the good records before it, says on standard error
-/// where the damage is, and exits with 1; otherwise with 0, however the channel stands: `kek info` tells that.
+/// where the damage is, and exits with 1; otherwise with 0, however the channel stands: `kek info` tells that. What is
+/// good of a torn channel is printed, and standard error says that it is torn.
 ///
 /// POS is where to begin: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the first
 /// record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end prints nothing.
@@ -76,9 +77,10 @@ impl CatArgs {
             }
             left -= 1;
             if left == 0 {
-                break;
+                return Ok(());
             }
         }
+        mention_torn(channel);
         Ok(())
     }
 }
@@ -92,6 +94,14 @@ fn there_now(channel: &Channel) -> Result<u64, Failure> {
     }
     // Damage is for the walk itself to find, behind the good records.
     Ok(channel.end_point().map_or(u64::MAX, |end| end.sequence))
+}
+
+/// A torn channel is printed as far as it is good. Says so, since more had been written.
+pub(crate) fn mention_torn(channel: &Channel) {
+    // Where there is damage, that is reported instead.
+    if channel.end_point().is_ok_and(|end| end.state == State::Torn) {
+        note(format_args!("{}: torn: what follows is damaged or lost", channel.path().display()));
+    }
 }
 
 /// Whether so little is to be read that it is looked up page by page; for more, reading ahead pays.

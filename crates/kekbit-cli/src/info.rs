@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::HEXLOWER;
-use kekbit::{Channel, Checksum};
+use kekbit::{Channel, Checksum, OpenError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -35,7 +35,7 @@ pub(crate) struct InfoArgs {
 
 impl InfoArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let info = Info::look_up(&self.path)?;
+        let info = Info::of(&Info::open(&self.path)?)?;
         if self.json {
             print_json(&info)?;
         } else {
@@ -85,9 +85,14 @@ struct Stage {
 }
 
 impl Info {
-    pub(crate) fn look_up(path: &Path) -> Result<Info, Failure> {
+    /// Opens a channel to look at.
+    pub(crate) fn open(path: &Path) -> Result<Channel, OpenError> {
         // The stored bytes will do: nothing of a record is shown.
-        let channel = Channel::options().stored(true).random_access(true).open(path)?;
+        Channel::options().stored(true).random_access(true).open(path)
+    }
+
+    pub(crate) fn of(channel: &Channel) -> Result<Info, Failure> {
+        let path = channel.path();
         // The end first: whatever else changes meanwhile is not older than it.
         let end = channel.end_point().map_err(|error| Failure::from(error).about(path))?;
         let on_storage = channel.is_on_storage().map_err(|error| Failure::from(error).about(path))?;
@@ -100,7 +105,7 @@ impl Info {
             writer_id: channel.writer_id().to_string(),
             channel_id: channel.channel_id().to_string(),
             capacity: channel.capacity(),
-            max_record_len: longest_payload(&channel),
+            max_record_len: longest_payload(channel),
             timeout: channel.timeout().map(friendly),
             created: rfc3339(channel.created_nanos()),
             records: end.sequence - channel.first_sequence(),

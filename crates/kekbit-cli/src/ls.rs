@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kekbit::{Channel, FormatError, OpenError};
+use kekbit::{FormatError, OpenError};
 
 use crate::exit::{Exit, Failure};
 use crate::info::Info;
@@ -41,11 +41,11 @@ impl LsArgs {
         names.sort();
         let (mut rows, mut exit) = (vec![HEADINGS.map(str::to_owned)], Exit::Done);
         for name in names {
-            let path = self.dir.join(&name);
-            if matches!(Channel::options().stored(true).open(&path), Err(error) if is_no_channel(&error)) {
-                continue;
-            }
-            match Info::look_up(&path) {
+            let looked_up = match Info::open(&self.dir.join(&name)) {
+                Err(error) if is_no_channel(&error) => continue,
+                opened => opened.map_err(Failure::from).and_then(|channel| Info::of(&channel)),
+            };
+            match looked_up {
                 Ok(info) if self.json => print_json(&info)?,
                 Ok(info) => rows.push(row(&one_line(&name.to_string_lossy()), &info)),
                 Err(failure) => {

@@ -1,13 +1,15 @@
 //! Progress of long work, shown on a terminal and nowhere else.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Work that is not done yet: bytes, of `total` if it is known.
 pub(crate) fn bar(total: Option<u64>, what: &str) -> ProgressBar {
-    if !stderr().is_terminal() {
+    // Somebody may be typing what is to be done; nothing is drawn over that.
+    let is_typed = total.is_none() && stdin().is_terminal();
+    if is_typed || !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match total {

@@ -8,7 +8,7 @@ use clap::Args;
 use kekbit::{Channel, End, Reader, Start, Wait};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::cat::{is_near_end, mention_inexact_time};
+use crate::cat::{is_near_end, mention_inexact_time, mention_torn};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
 use crate::values;
@@ -116,6 +116,7 @@ fn print(reader: &mut Reader, output: &mut Output) -> Result<(), Failure> {
     while let Some(record) = reader.try_next()?.filter(|record| record.sequence() < end) {
         output.record(&record)?;
     }
+    mention_torn(reader.channel());
     Ok(())
 }
 
