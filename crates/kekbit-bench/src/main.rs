@@ -69,17 +69,15 @@ enum Workload {
     Reader { peer: String, path: PathBuf, records: u64 },
 }
 
+/// Appends a payload so many times.
+type Append = Box<dyn FnMut(&[u8], u64) -> Result<()>>;
+
 /// Something that carries records through a file.
 trait Peer {
     /// As it is shown and found again.
     fn name(&self) -> &'static str;
     /// Creates the file, with its memory prepared if the peer can, and is ready to append.
-    fn writer(
-        &self,
-        path: &Path,
-        size: usize,
-        records: u64,
-    ) -> Result<Box<dyn FnMut(&[u8], u64) -> Result<()>>>;
+    fn writer(&self, path: &Path, size: usize, records: u64) -> Result<Append>;
     /// Reads all records, touching each, and says how many bytes there were.
     fn read(&self, path: &Path, records: u64) -> Result<u64>;
 }

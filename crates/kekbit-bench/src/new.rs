@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kekbit::{Channel, Checksum, Durability, Prepare, Start, Wait, Writer};
 
-use crate::{Peer, Result};
+use crate::{Append, Peer, Result};
 
 /// A channel with the given way to prepare its memory.
 pub(crate) struct New {
@@ -17,14 +17,9 @@ impl Peer for New {
         if self.prepare == Prepare::All { "kekbit, prepared" } else { "kekbit, fresh" }
     }
 
-    fn writer(
-        &self,
-        path: &Path,
-        size: usize,
-        records: u64,
-    ) -> Result<Box<dyn FnMut(&[u8], u64) -> Result<()>>> {
+    fn writer(&self, path: &Path, size: usize, records: u64) -> Result<Append> {
         let mut writer = Writer::options()
-            .capacity((size as u64 + 15 & !7) * records + 16)
+            .capacity(((size as u64 + 15) & !7) * records + 16)
             .max_record_len(size as u64)
             .checksum(self.checksum)
             .prepare(self.prepare)

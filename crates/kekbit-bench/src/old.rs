@@ -6,7 +6,7 @@ use kekbit_0_3::api::{EncoderHandler, Reader, Writer};
 use kekbit_0_3::core::TickUnit::Nanos;
 use kekbit_0_3::core::{Metadata, shm_reader, shm_writer};
 
-use crate::{Peer, Result};
+use crate::{Append, Peer, Result};
 
 /// The predecessor.
 pub(crate) struct Old;
@@ -20,14 +20,9 @@ impl Peer for Old {
         "kekbit 0.3.5, fresh"
     }
 
-    fn writer(
-        &self,
-        path: &Path,
-        size: usize,
-        records: u64,
-    ) -> Result<Box<dyn FnMut(&[u8], u64) -> Result<()>>> {
+    fn writer(&self, path: &Path, size: usize, records: u64) -> Result<Append> {
         // It loses what lies in the last kilobyte, and wants records below a 128th of the capacity.
-        let capacity = u32::try_from((size as u64 + 15 & !7) * records + (1 << 20))?;
+        let capacity = u32::try_from(((size as u64 + 15) & !7) * records + (1 << 20))?;
         let metadata = Metadata::new(1, 2, capacity, size as u32, u64::MAX >> 1, Nanos);
         let mut writer = shm_writer(&root(path), &metadata, EncoderHandler::default())
             .map_err(|error| format!("{error:?}"))?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapMut, MmapRaw};
 
-use crate::{Peer, Result};
+use crate::{Append, Peer, Result};
 
 /// The bare loop, over memory that is prepared beforehand or faults as it goes.
 pub(crate) struct Raw {
@@ -16,7 +16,7 @@ pub(crate) struct Raw {
 const SALT: (u64, u64) = (0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210);
 
 fn file_len(size: usize, records: u64) -> u64 {
-    (size as u64 + 15 & !7) * records + 8
+    ((size as u64 + 15) & !7) * records + 8
 }
 
 impl Peer for Raw {
@@ -24,12 +24,7 @@ impl Peer for Raw {
         if self.prepared { "raw, prepared" } else { "raw, fresh" }
     }
 
-    fn writer(
-        &self,
-        path: &Path,
-        size: usize,
-        records: u64,
-    ) -> Result<Box<dyn FnMut(&[u8], u64) -> Result<()>>> {
+    fn writer(&self, path: &Path, size: usize, records: u64) -> Result<Append> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         file.set_len(file_len(size, records))?;
         // SAFETY: nobody else writes to this file.
@@ -48,12 +43,13 @@ impl Peer for Raw {
 
     fn read(&self, path: &Path, records: u64) -> Result<u64> {
         let file = OpenOptions::new().read(true).open(path)?;
-        let map = MmapRaw::from(memmap2::MmapOptions::new().map_raw_read_only(&file)?);
+        let map = memmap2::MmapOptions::new().map_raw_read_only(&file)?;
         let (mut at, mut bytes) = (0, 0);
         for _ in 0..records {
             let head = loop {
                 // SAFETY: the word lies inside the file, aligned.
-                let word = unsafe { &*map.as_ptr().add(at).cast::<AtomicU64>() }.load(Ordering::Acquire);
+                let word =
+                    unsafe { &*map.as_ptr().wrapping_add(at).cast::<AtomicU64>() }.load(Ordering::Acquire);
                 if word != 0 {
                     break word;
                 }
@@ -64,9 +60,9 @@ impl Peer for Raw {
                 return Err("an impossible frame".into());
             }
             // SAFETY: the payload lies inside the file and is published.
-            let payload = unsafe { std::slice::from_raw_parts(map.as_ptr().add(at + 8), len) };
+            let payload = unsafe { std::slice::from_raw_parts(map.as_ptr().wrapping_add(at + 8), len) };
             bytes += payload.len() as u64 + u64::from(std::hint::black_box(payload)[0] == 0);
-            at += len + 15 & !7;
+            at += (len + 15) & !7;
         }
         Ok(bytes)
     }
@@ -78,7 +74,7 @@ fn put(map: &MmapRaw, at: usize, payload: &[u8]) -> usize {
     let a = (position ^ SALT.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let b = ((a ^ a >> 32 ^ u64::from(kl)).wrapping_add(SALT.1)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     let check = crate::crc::crc32c_padded(payload) ^ (b >> 32) as u32;
-    let end = at + (payload.len() + 15 & !7);
+    let end = at + ((payload.len() + 15) & !7);
     let padding = payload.len().wrapping_neg() & 7;
     // SAFETY: the file has room for every frame and the word behind the last one.
     let base = unsafe { map.as_mut_ptr().add(at) };

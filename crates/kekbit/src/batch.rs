@@ -1,5 +1,7 @@
 //! A batch: records that appear together or not at all.
 
+use std::fmt;
+
 use crate::Position;
 use crate::error::AppendError;
 use crate::handler::{AppendContext, Chain};
@@ -23,7 +25,6 @@ use crate::writer::{Appended, Writer};
 /// assert_eq!((at.sequence, writer.next_sequence()), (0, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a batch that is not committed has no effect"]
 pub struct Batch<'w, C: Chain> {
     writer: &'w mut Writer<C>,
@@ -131,5 +132,11 @@ impl<'w, C: Chain> Batch<'w, C> {
             writer.chain.published();
         }
         synced.map(|()| appended)
+    }
+}
+
+impl<C: Chain> fmt::Debug for Batch<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.count).finish_non_exhaustive()
     }
 }

@@ -365,9 +365,10 @@ impl Channel {
     /// Up to where the records are known to be durable: what the writer says while it lives or in the same boot, else
     /// what the last sync but one has left on the disk.
     pub fn synced_tail(&self) -> Position {
-        let synced = match self.inner.belief.sound {
-            u64::MAX => self.inner.map.word(self.inner.header.regions.control + SYNCED),
-            _ => self.inner.synced_slot(),
+        let synced = if self.inner.same_boot {
+            self.inner.map.word(self.inner.header.regions.control + SYNCED)
+        } else {
+            self.inner.synced_slot()
         };
         Position::new(synced.min(self.inner.header.capacity))
     }

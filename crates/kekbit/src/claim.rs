@@ -1,5 +1,6 @@
 //! A claim: space for one record, written in place.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::error::AppendError;
@@ -45,7 +46,6 @@ use crate::writer::{Appended, Writer};
 /// writer.append(b"in between").unwrap();
 /// claim.commit(8).unwrap();
 /// ```
-#[derive(Debug)]
 #[must_use = "a claim that is not committed has no effect"]
 pub struct Claim<'w, C: Chain> {
     writer: &'w mut Writer<C>,
@@ -72,12 +72,12 @@ impl<'w, C: Chain> Claim<'w, C> {
     ///
     /// # Errors
     ///
-    /// [`AppendError::TooLong`] if `len` exceeds what was claimed; [`AppendError::Stage`] if a stage refuses the
+    /// [`AppendError::BeyondClaim`] if `len` exceeds what was claimed; [`AppendError::Stage`] if a stage refuses the
     /// record; [`AppendError::Sync`] with [`Durability::Each`](crate::Durability::Each).
     #[inline]
     pub fn commit(self, len: usize) -> Result<Appended, AppendError> {
         if len > self.len {
-            return Err(AppendError::TooLong { len: len as u64, limit: self.len as u64 });
+            return Err(AppendError::BeyondClaim { len: len as u64, claimed: self.len as u64 });
         }
         let writer = self.writer;
         if writer.chain.replaces() {
@@ -123,5 +123,11 @@ impl<C: Chain> DerefMut for Claim<'_, C> {
         let prefix = self.writer.chain.prefix_len();
         let space = self.writer.pen.room.space((prefix + self.len) as u64).expect("the claim made room");
         &mut space[prefix..]
+    }
+}
+
+impl<C: Chain> fmt::Debug for Claim<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("len", &self.len).finish_non_exhaustive()
     }
 }

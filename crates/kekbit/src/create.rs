@@ -58,8 +58,8 @@ impl<C: Chain> WriterOptions<C> {
     ///
     /// # Errors
     ///
-    /// [`CreateError::InUse`] while anybody reads or writes the retired channel. Then, and if there is no space, or the
-    /// new name is taken already, nothing has happened; if anything fails later, the retired file is gone.
+    /// [`CreateError::InUse`] while anybody reads, writes or seals the retired channel. Then, and if there is no space or
+    /// the new name is taken at first sight, the retired channel is as it was; if anything fails later it is gone.
     pub fn create_from(
         self,
         retired: impl AsRef<Path>,
@@ -73,7 +73,8 @@ impl<C: Chain> WriterOptions<C> {
         let old = file::open(retired, true).creating("open", retired)?;
         let in_use = || CreateError::InUse { path: retired.to_owned() };
         let locked = lock::exclusive(&old, Role::Readers).creating("lock", retired)?;
-        if !locked || lock::is_held(&old, Role::Writer).creating("lock", retired)? {
+        let held = |role| lock::is_held(&old, role).creating("lock", retired);
+        if !locked || held(Role::Writer)? || held(Role::Sealer)? {
             return Err(in_use());
         }
         if !file::is_named(&old, retired).creating("look up", retired)? {
@@ -88,9 +89,13 @@ impl<C: Chain> WriterOptions<C> {
         let clear = header.regions.data + PAGE;
         file::reserve(&old, 0, clear).creating("reserve space for", path)?;
         let permissions = Permissions::from_mode(self.mode & !file::mode_mask());
+        if old.metadata().creating("look up", retired)?.mode() & 0o777 != permissions.mode() {
+            old.set_permissions(permissions).creating("set the permissions of", retired)?;
+        }
         // From here on the file belongs to the new channel, or to nobody.
-        let unnamed = Unnamed::take(old, retired, path).creating("rename", retired)?;
-        unnamed.file.set_permissions(permissions).creating("set the permissions of", path)?;
+        let Some(unnamed) = Unnamed::take(old, retired, path).creating("rename", retired)? else {
+            return Err(in_use());
+        };
         let len = unnamed.file.metadata().creating("look up", path)?.len();
         let total = header.regions.data + header.capacity;
         if len > total {
@@ -127,10 +132,15 @@ impl<C: Chain> WriterOptions<C> {
             _ => total.min(data + FIRST_IN_MEMORY),
         };
         let generous = generous.max(metadata.len());
-        file::reserve(file, 0, generous)
-            .or_else(|_| file::reserve(file, 0, data + PAGE))
-            .creating("reserve space for", path)?;
-        let reserved = file.metadata().creating("look up", path)?.len().min(total) - data;
+        let reserved = match file::reserve(file, 0, generous) {
+            Ok(()) => generous.min(total) - data,
+            Err(_) => {
+                // Nearly full: as little as possible. What else the file may have had was not surely its own.
+                file.set_len(data + PAGE).creating("shorten", path)?;
+                file::reserve(file, 0, data + PAGE).creating("reserve space for", path)?;
+                PAGE
+            }
+        };
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
         file.write_all_at(&page, 0).creating("write", path)?;
         if on_storage && self.durability == Durability::Never {
@@ -152,7 +162,6 @@ impl<C: Chain> WriterOptions<C> {
             synced: 0,
             slot_counter: 1,
             on_storage,
-            trim: true,
         };
         let mut pen = Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare);
         pen.prepare_at_creation();

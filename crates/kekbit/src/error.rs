@@ -173,6 +173,14 @@ pub enum AppendError {
         /// Bytes that a record may have at the most.
         limit: u64,
     },
+    /// More was written than was claimed.
+    #[error("{len} bytes exceed the {claimed} that were claimed")]
+    BeyondClaim {
+        /// Bytes that were said to be written.
+        len: u64,
+        /// Bytes that were claimed.
+        claimed: u64,
+    },
     /// The batch would not fit even an empty channel, or the length of a frame.
     #[error("batch of {len} bytes exceeds the {limit} that an empty channel can hold")]
     BatchTooLong {

@@ -161,7 +161,9 @@ pub trait Handler {
         Ok(())
     }
 
-    /// The record has been published: the frame that this handler took part in is complete.
+    /// The record has been published: the frame that this handler took part in is complete, and nothing can take it
+    /// back. For the records of a batch this is called when the batch is committed, once for each, after all of them
+    /// have gone through the stages.
     fn published(&mut self) {}
 
     /// The way back: looks at the bytes around `body` that [`Handler::before`] and [`Handler::after`] made.

@@ -24,6 +24,8 @@ pub(crate) struct Opened {
     /// Whether the writer lived when the channel was opened.
     pub(crate) live: bool,
     pub(crate) random: bool,
+    /// Whether the live words of the control region tell the truth: written in this boot, by a writer of this file.
+    pub(crate) same_boot: bool,
     /// Entries at or past this position do not exist.
     pub(crate) entries_below: u64,
     pub(crate) belief: Belief,

@@ -33,7 +33,7 @@ pub enum Prepare {
     OnDemand,
     /// The appending thread prepares this many bytes at once whenever it reaches the end of what is prepared.
     Inline(u32),
-    /// The whole capacity is reserved and prepared at creation. Longest start, shortest tail, most memory.
+    /// The whole capacity is reserved and prepared at creation, or, if there is not that much space, what is. Longest start, shortest tail, most memory.
     All,
 }
 

@@ -51,11 +51,10 @@ pub(crate) struct Pen {
     reserve_step: (u64, u64),
     /// Bytes by which the reservation grows next.
     reserve_next: u64,
-    pub(crate) trim: bool,
     /// A frame that reaches past these is preceded by an entry.
     next_index: u64,
     next_trail: u64,
-    /// The tails that the last entries tell of.
+    /// The tails that the last entries tell of. The next ones are at least half a step away.
     indexed_at: Option<u64>,
     trailed_at: Option<u64>,
     index_used: u64,
@@ -75,8 +74,6 @@ pub(crate) struct PenStart {
     pub(crate) slot_counter: u64,
     /// Whether the file is on storage, not in memory.
     pub(crate) on_storage: bool,
-    /// Whether the end gives back the space behind it.
-    pub(crate) trim: bool,
 }
 
 impl Pen {
@@ -108,7 +105,6 @@ impl Pen {
             prepared: 0,
             reserve_step,
             reserve_next: reserve_step.0,
-            trim: start.trim,
             next_index: start.tail,
             next_trail: start.tail,
             indexed_at: None,
@@ -171,19 +167,23 @@ impl Pen {
         }
         self.reserve_for(need)?;
         self.prepare_for(need);
-        // A batch that grows comes by again and again with the same tail: one entry tells of it.
-        if need > self.next_index && self.indexed_at != Some(tail) {
+        let interval = self.header.index_interval;
+        if need > self.next_index && self.indexed_at.is_none_or(|at| tail - at >= interval / 2) {
             self.write_index(Mark::Frame);
             self.indexed_at = Some(tail);
-            self.next_index = tail + self.header.index_interval;
+            self.next_index = tail + interval;
         }
-        if need > self.next_trail && self.trailed_at != Some(tail) {
+        if need > self.next_trail && self.trailed_at.is_none_or(|at| tail - at >= TRAIL_STEP / 2) {
             self.write_trail();
             self.trailed_at = Some(tail);
             self.next_trail = tail + TRAIL_STEP;
         }
+        // What is needed may be far more than what is then written: a claim that is committed short, a batch that grows.
+        // Such a writer comes by again half a step later, and not for each frame.
+        let due = |next: u64, step: u64| if next >= need { next } else { need + step / 2 };
+        let due = due(self.next_index, interval).min(due(self.next_trail, TRAIL_STEP));
         let prepared = if self.prepared >= need { self.prepared } else { u64::MAX };
-        let next = self.reserved.min(prepared).min(self.next_index).min(self.next_trail).max(need);
+        let next = self.reserved.min(prepared).min(due).max(need);
         self.room.set_limit(next, self.durability != Durability::Each);
         Ok(())
     }
@@ -198,12 +198,15 @@ impl Pen {
         let reached = loop {
             // The file ends on a multiple of what a large page can be, so that none is cut in two.
             let aligned = round_up(data + (self.reserved + self.reserve_next).max(need), align) - data;
-            let generous = if self.reserve_next < align { exact } else { aligned.min(self.header.capacity) };
+            let plain = round_up((self.reserved + self.reserve_next).max(need), PAGE);
+            let generous = if self.reserve_next < align { plain } else { aligned }.min(self.header.capacity);
             match reserve(&self.file, data + self.reserved, data + generous) {
                 Ok(()) => break generous,
                 // Nearly full: less will do, until it is just what is needed. The next steps begin from there, since
                 // on some file systems it takes long to find out that there is no space.
-                Err(errno) if is_no_space(errno) && generous > exact => self.reserve_next /= 4,
+                Err(errno) if is_no_space(errno) && generous > exact => {
+                    self.reserve_next = if self.reserve_next > PAGE { self.reserve_next / 4 } else { 0 };
+                }
                 Err(errno) if is_no_space(errno) => {
                     return Err(AppendError::NoSpace { needed: need - self.reserved, source: errno.into() });
                 }
@@ -285,6 +288,7 @@ impl Pen {
             // After a crash nothing past the slot is believed of such a channel, so it must tell of this sync too.
             self.confirm()?;
         }
+        self.announce();
         Ok(())
     }
 
@@ -297,8 +301,12 @@ impl Pen {
         let reach = self.header.regions.data + (end + WORD).min(self.reserved);
         self.poisoning(|pen| pen.map.sync(control, reach - control))?;
         self.synced = end;
-        self.map.store(control + SYNCED, end);
         Ok(())
+    }
+
+    /// Tells live readers what the last sync has reached.
+    fn announce(&self) {
+        self.map.store(self.header.regions.control + SYNCED, self.synced);
     }
 
     /// Says on the disk, too, what the last sync has reached.
@@ -330,9 +338,15 @@ impl Pen {
         }
     }
 
-    /// Ends the channel: last entry of the index, terminal frame, sync unless the policy is never, and gives back the
-    /// space behind it.
+    /// Ends the channel, and gives back the space behind the end. Once.
     pub(crate) fn end(&mut self, kind: Kind) -> Result<(), SyncError> {
+        let goes_on = self.ended.is_none();
+        self.end_untrimmed(kind)?;
+        if goes_on { self.trim() } else { Ok(()) }
+    }
+
+    /// Ends the channel: last entry of the index, terminal frame, sync unless the policy is never.
+    pub(crate) fn end_untrimmed(&mut self, kind: Kind) -> Result<(), SyncError> {
         if let Some(errno) = self.poison {
             return Err(SyncError::Failed { source: errno.into() });
         }
@@ -340,17 +354,21 @@ impl Pen {
             return Ok(());
         }
         self.write_index(Mark::Terminal);
-        let terminal = self.room.end(kind);
+        self.room.end(kind);
         self.ended = Some(kind);
         if self.durability != Durability::Never {
             self.sync_once()?;
             // The end is durable; say so on the disk too, so that damage anywhere before it is told from a torn tail.
             self.confirm()?;
+            self.announce();
         }
-        if !self.trim {
-            return Ok(());
-        }
-        let len = self.header.regions.data + round_up(terminal + WORD, PAGE);
+        Ok(())
+    }
+
+    /// Gives back what is reserved behind the end: cuts the file after the page of the terminal frame. Nobody may be
+    /// looking at anything behind it.
+    pub(crate) fn trim(&mut self) -> Result<(), SyncError> {
+        let len = self.header.regions.data + round_up(self.room.tail() + WORD, PAGE);
         self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;
         self.reserved = len - self.header.regions.data;
         self.map.store(self.header.regions.control + RESERVED, self.reserved);

@@ -84,21 +84,23 @@ impl<M: WriteMemory> Room<M> {
         if len > self.max_len || self.tail + frame_len(len) + WORD > self.quick {
             return None;
         }
-        self.append_as(Kind::Record, payload)
+        Some(self.put(Kind::Record, payload))
     }
 
     /// Publishes `payload` as a frame of `kind`, of whatever length; `None` if it does not fit.
     #[inline]
     pub(crate) fn append_as(&mut self, kind: Kind, payload: &[u8]) -> Option<u64> {
-        let len = payload.len() as u64;
-        if !self.fits(len) {
-            return None;
-        }
+        if self.fits(payload.len() as u64) { Some(self.put(kind, payload)) } else { None }
+    }
+
+    /// Publishes `payload`, which fits, as a frame of `kind`.
+    #[inline]
+    fn put(&mut self, kind: Kind, payload: &[u8]) -> u64 {
         // Before the destination is touched: readers poll its first cache line.
         let crc = self.crc(payload);
-        // SAFETY: `fits`: header word and padded payload end 8 bytes before the limit, which lies inside the memory.
+        // SAFETY: it fits: header word and padded payload end 8 bytes before the limit, which lies inside the memory.
         unsafe { self.memory.fill(self.tail + WORD, payload) };
-        Some(self.publish(kind, len, crc))
+        self.publish(kind, payload.len() as u64, crc)
     }
 
     #[inline]

@@ -112,7 +112,8 @@ impl Reader {
         Ok(Reader { channel, cursor, skip, end: None, timeout, idle: None, prepared: 0, last_check: None })
     }
 
-    /// The next record, if it is there. Never blocks, and makes no system call while records are there.
+    /// The next record, if it is there. Never blocks, and makes no system call while records are there but two
+    /// for some hundred kilobytes of them: one that maps what comes next, one that asks how far the file has grown.
     ///
     /// `None` is "nothing yet" as long as [`Reader::end`] is `None`. A dead writer is not noticed by this, since that
     /// takes a system call; ask [`Reader::check_end`] now and then.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::channel::{Channel, EndPoint, State};
-use crate::error::{Attempt, SealError, SyncError};
+use crate::error::{Attempt, SealError};
 use crate::layout::control::{SLOT, SLOTS, Slot};
 use crate::layout::entry::{ENTRY, Entry, index_slots};
 use crate::layout::frame::Kind;
@@ -68,7 +68,7 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
     if !lock::exclusive(&file, Role::Sealer).sealing("lock", path)? {
         return Err(SealError::BeingSealed { path: path.to_owned() });
     }
-    let _lock = SealerLock(&file);
+    let _sealer = Lock(&file, Role::Sealer);
     if lock::is_held(&file, Role::Writer).sealing("ask for the writer of", path)? {
         return Err(SealError::WriterLives { path: path.to_owned() });
     }
@@ -88,28 +88,32 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
         synced: channel.synced_tail().offset().min(before.position.offset()),
         slot_counter: newest_slot(&map, &channel),
         on_storage: file_system.is_storage(),
-        trim: false,
     };
     let second = file.try_clone().sealing("open", path)?;
     let mut pen = Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand);
     pen.clock = Clock::not_before(channel.last_entry(|_| true).time);
+    let synced = |source| SealError::Sync { path: path.to_owned(), source };
+    pen.end_untrimmed(Kind::Abandoned).map_err(synced)?;
+    // A reader may be looking at what is torn: the space behind the end is given back only if there is none. A share of
+    // the readers' lock is held all the time, so that nobody reuses the file meanwhile.
+    let shared = lock::shared(&file, Role::Readers).sealing("lock", path)?;
+    let _readers = Lock(&file, Role::Readers);
     drop(channel);
-    // A reader may be looking at what is torn: the space behind the end is given back only if there is none.
-    pen.trim = lock::exclusive(&file, Role::Readers).sealing("lock", path)?;
-    pen.end(Kind::Abandoned)
-        .map_err(|source: SyncError| SealError::Sync { path: path.to_owned(), source })?;
+    if shared && lock::exclusive(&file, Role::Readers).sealing("lock", path)? {
+        pen.trim().map_err(synced)?;
+    }
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };
     Ok(Sealed { end, before: before.state })
 }
 
-/// The sealer's lock, given back by name: closing the file alone would leave it to a process that another thread is
+/// A lock that is given back by name: closing the file alone would leave it to a process that another thread is
 /// just starting, and which has a copy of every descriptor until it runs its own program.
-struct SealerLock<'f>(&'f File);
+struct Lock<'f>(&'f File, Role);
 
-impl Drop for SealerLock<'_> {
+impl Drop for Lock<'_> {
     fn drop(&mut self) {
         // If it fails the lock is given back when the file is closed.
-        let _ = lock::release(self.0, Role::Sealer);
+        let _ = lock::release(self.0, self.1);
     }
 }
 

@@ -96,6 +96,11 @@ pub(crate) fn seek<M: Memory>(
                 if cursor.step(channel)? != Step::Record {
                     break;
                 }
+                if cursor.record_position() == at {
+                    // Behind padding, which the step has passed over together with the record.
+                    cursor.move_to(at, cursor.sequence() - 1, channel)?;
+                    break;
+                }
             }
             if cursor.position() == at { Ok(Skip::None) } else { Err(SeekError::NotARecord { position }) }
         }

@@ -77,7 +77,8 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// Gives up as soon as `stop` is true.
+    /// Gives up when there is nothing and `stop` is true, at the latest after one sleep. A reader that always finds a
+    /// record never waits: test the flag in its loop, too.
     pub const fn until<'b>(self, stop: &'b AtomicBool) -> Wait<'b> {
         Wait { strategy: self.strategy, limit: self.limit, retries: self.retries, stop: Some(stop) }
     }

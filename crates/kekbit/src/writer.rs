@@ -142,7 +142,7 @@ impl<C: Chain> Writer<C> {
     ///
     /// # Errors
     ///
-    /// As [`Writer::append`]; [`AppendError::TooLong`] if `fill` returns more than `max_len`. If `fill` panics nothing
+    /// As [`Writer::append`]; [`AppendError::BeyondClaim`] if `fill` returns more than `max_len`. If `fill` panics nothing
     /// has happened.
     #[inline]
     pub fn append_with(
@@ -234,7 +234,7 @@ impl<C: Chain> Writer<C> {
         Position::new(self.pen.synced())
     }
 
-    /// Whether the channel has ended: full, or closed by a failed close.
+    /// Whether the channel has ended: it is full.
     pub fn is_ended(&self) -> bool {
         self.pen.is_ended()
     }

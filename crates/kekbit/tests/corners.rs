@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kekbit::{
-    AppendError, Channel, Durability, EncodeError, End, Prepare, Start, State, Verify, Wait, Writer,
+    AppendError, Channel, CreateError, Durability, EncodeError, End, Prepare, Start, State, Verify, Wait,
+    Writer,
 };
 use tempfile::TempDir;
 
@@ -79,6 +80,21 @@ fn data_that_begins_where_the_first_reservation_ends_is_reserved_too() {
     assert_eq!(Channel::open(&path).unwrap().records().count(), 1);
 }
 
+/// Positions of the entries of the index.
+fn index_positions(path: &Path) -> Vec<u64> {
+    let mut head = [0; 256];
+    let file = File::open(path).unwrap();
+    file.read_exact_at(&mut head, 0).unwrap();
+    let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap());
+    let mut index = vec![0; word(152) as usize];
+    file.read_exact_at(&mut index, word(144)).unwrap();
+    index
+        .chunks(32)
+        .take_while(|entry| entry[28] != 0)
+        .map(|entry| u64::from_le_bytes(entry[..8].try_into().unwrap()))
+        .collect()
+}
+
 #[test]
 fn a_large_batch_takes_one_entry_of_the_index() {
     let (_dir, path) = place();
@@ -93,17 +109,7 @@ fn a_large_batch_takes_one_entry_of_the_index() {
     }
     writer.close().unwrap();
 
-    let mut head = [0; 256];
-    let file = File::open(&path).unwrap();
-    file.read_exact_at(&mut head, 0).unwrap();
-    let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap());
-    let mut index = vec![0; word(152) as usize];
-    file.read_exact_at(&mut index, word(144)).unwrap();
-    let used: Vec<u64> = index
-        .chunks(32)
-        .take_while(|entry| entry[28] != 0)
-        .map(|entry| u64::from_le_bytes(entry[..8].try_into().unwrap()))
-        .collect();
+    let used = index_positions(&path);
     assert!(used.windows(2).all(|pair| pair[0] < pair[1]), "{used:?}");
     // 120,000 records of 128 bytes: one entry a megabyte, but for the batch, and the terminal's.
     assert!((12..=16).contains(&used.len()), "{used:?}");
@@ -218,4 +224,79 @@ fn whatever_a_claim_left_behind_is_not_in_the_padding() {
         let end = data + record.position().offset() as usize + 8 + record.len();
         assert!(bytes[end..end.next_multiple_of(8)].iter().all(|byte| *byte == 0), "{record:?}");
     }
+}
+
+#[test]
+fn claims_that_are_committed_short_do_not_use_up_the_index() {
+    let (_dir, path) = place();
+    let mut writer = Writer::options().capacity(64 << 20).max_record_len(2 << 20).create(&path).unwrap();
+    for n in 0..100_000_u64 {
+        writer
+            .append_with(1 << 20, |space| {
+                space[..8].copy_from_slice(&n.to_le_bytes());
+                100
+            })
+            .unwrap();
+    }
+    writer.close().unwrap();
+    let used = index_positions(&path);
+    // 11 MB of records.
+    assert!((10..=26).contains(&used.len()), "{used:?}");
+    assert!(used.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 3 << 20), "{used:?}");
+    let channel = Channel::open(&path).unwrap();
+    for n in [0, 1, 49_999, 99_999] {
+        let record = channel.records_from(Start::Sequence(n)).unwrap().next().unwrap().unwrap();
+        assert_eq!(record[..8], n.to_le_bytes());
+    }
+}
+
+#[test]
+fn a_file_that_is_being_read_is_not_reused_after_a_sealer_has_gone() {
+    let (dir, path) = place();
+    let mut writer = Writer::options().capacity(1 << 20).create(&path).unwrap();
+    writer.append(b"old").unwrap();
+    writer.abandon();
+    let reader = Channel::open(&path).unwrap();
+    Channel::seal(&path).unwrap();
+    let next = dir.path().join("next.kek");
+    assert!(matches!(Writer::options().create_from(&path, &next), Err(CreateError::InUse { .. })));
+    assert_eq!(&reader.records().next().unwrap().unwrap()[..], b"old");
+    drop(reader);
+    // The sealer has left no lock behind.
+    Writer::options().create_from(&path, &next).unwrap().append(b"new").unwrap();
+    assert_eq!(&Channel::open(&next).unwrap().records().next().unwrap().unwrap()[..], b"new");
+}
+
+#[test]
+fn a_record_behind_skipped_frames_is_found_by_its_position() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/draft/skippable.kek");
+    let channel = Channel::open(sample).unwrap();
+    for record in channel.records() {
+        let record = record.unwrap();
+        let found =
+            channel.records_from(Start::Position(record.position())).unwrap().next().unwrap().unwrap();
+        assert_eq!((found.sequence(), &found[..]), (record.sequence(), &record[..]));
+    }
+}
+
+#[test]
+fn what_is_written_beyond_a_claim_is_refused_by_name() {
+    let (_dir, path) = place();
+    let mut writer = Writer::create(&path).unwrap();
+    let refused = writer.append_with(4, |_| 5).unwrap_err();
+    assert!(matches!(refused, AppendError::BeyondClaim { len: 5, claimed: 4 }));
+    assert_eq!(writer.append(b"next").unwrap().sequence, 0);
+}
+
+#[test]
+fn live_words_of_another_boot_do_not_count() {
+    let (dir, path) = place();
+    let mut writer = Writer::options().create(&path).unwrap();
+    writer.append(b"synced").unwrap();
+    writer.close().unwrap();
+    let synced = Channel::open(&path).unwrap().synced_tail();
+    let copy = dir.path().join("copy.kek");
+    std::fs::copy(&path, &copy).unwrap();
+    File::options().write(true).open(&copy).unwrap().write_all_at(&[0xFF; 6], 4096).unwrap();
+    assert_eq!(Channel::open(&copy).unwrap().synced_tail(), synced);
 }

@@ -89,17 +89,29 @@ impl Unnamed {
         Ok(Unnamed { file, temporary: Some(temporary) })
     }
 
-    /// An existing file, taken from its name `from` to a temporary one beside `path`.
-    pub(crate) fn take(file: File, from: &Path, path: &Path) -> io::Result<Unnamed> {
+    /// An existing file, taken from its name `from` to a temporary one beside `path`. `None`, and nothing, if something
+    /// else has that name by now.
+    pub(crate) fn take(file: File, from: &Path, path: &Path) -> io::Result<Option<Unnamed>> {
         let temporary = temporary_name(path)?;
         renameat2(AT_FDCWD, from, AT_FDCWD, &temporary, RenameFlags::RENAME_NOREPLACE)?;
-        Ok(Unnamed { file, temporary: Some(temporary) })
+        if !is_named(&file, &temporary)? {
+            renameat2(AT_FDCWD, &temporary, AT_FDCWD, from, RenameFlags::RENAME_NOREPLACE)?;
+            return Ok(None);
+        }
+        Ok(Some(Unnamed { file, temporary: Some(temporary) }))
     }
 
     /// Opens the file once more: another open file description, on which the locks of this one do not lie.
     pub(crate) fn reopen(&self) -> io::Result<File> {
-        let path = self.temporary.clone().unwrap_or_else(|| descriptor_path(&self.file));
-        OpenOptions::new().read(true).write(true).open(path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        match (options.open(descriptor_path(&self.file)), &self.temporary) {
+            // Without /proc.
+            (Err(error), Some(temporary)) if error.kind() == io::ErrorKind::NotFound => {
+                options.open(temporary)
+            }
+            (opened, _) => opened,
+        }
     }
 
     /// Gives the file the name `path`, unless something has it already.
