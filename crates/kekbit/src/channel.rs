@@ -73,7 +73,8 @@ pub struct EndPoint {
 /// A channel, opened for reading. Cloning it is cheap and opens nothing anew.
 ///
 /// Opening works with nothing but read permission, on a read-only mount too, and while the channel is being written.
-/// As long as it is open its file is not reused, though it can be removed or renamed.
+/// As long as it is open its file is not reused, though it can be removed or renamed. A child made by `fork` keeps it open
+/// too, until it runs another program or ends.
 ///
 /// # Trust
 ///

@@ -151,6 +151,12 @@ impl Deref for SharedRecord {
     }
 }
 
+impl AsRef<[u8]> for SharedRecord {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl fmt::Debug for SharedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.record().fmt(f)

@@ -13,6 +13,7 @@ use crate::seek::Skip;
 /// It ends at the tail, and goes on when it is asked again after more has been appended. After an error it ends for
 /// good.
 #[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct Records<'c> {
     pub(crate) channel: &'c Channel,
     pub(crate) cursor: Cursor<BorrowedView<'c>>,
