@@ -135,9 +135,9 @@ impl<C: Chain> WriterOptions<C> {
         let reserved = match file::reserve(file, 0, generous) {
             Ok(()) => generous.min(total) - data,
             Err(_) => {
-                // Nearly full: as little as possible. What else the file may have had was not surely its own.
-                file.set_len(data + PAGE).creating("shorten", path)?;
+                // Nearly full: as little as possible. What the file has beyond that is not surely its own.
                 file::reserve(file, 0, data + PAGE).creating("reserve space for", path)?;
+                file.set_len(data + PAGE).creating("shorten", path)?;
                 PAGE
             }
         };
