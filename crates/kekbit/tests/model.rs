@@ -45,6 +45,7 @@ enum Ending {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
     TooLong,
+    BeyondClaim,
     BatchTooLong,
     Full,
 }
@@ -78,7 +79,7 @@ impl Model {
     fn append(&mut self, claimed: usize, used: usize, seed: u64) -> Result<(), Refusal> {
         self.claim(claimed)?;
         if used > claimed {
-            return Err(Refusal::TooLong);
+            return Err(Refusal::BeyondClaim);
         }
         self.tail += frame_len(used as u64 + self.around);
         self.records.push(bytes(seed, used));
@@ -106,6 +107,7 @@ impl Model {
 fn refusal<T>(result: Result<T, AppendError>) -> Result<T, Refusal> {
     result.map_err(|error| match error {
         AppendError::TooLong { .. } => Refusal::TooLong,
+        AppendError::BeyondClaim { .. } => Refusal::BeyondClaim,
         AppendError::BatchTooLong { .. } => Refusal::BatchTooLong,
         AppendError::Full { .. } => Refusal::Full,
         other => panic!("{other}"),

@@ -470,7 +470,7 @@ fn check_wrong_encoders<C: Chain>(options: WriterOptions<C>) {
             match wrong {
                 Wrong::Fails => assert!(matches!(result.unwrap(), Err(AppendError::Encode(_)))),
                 Wrong::Panics => assert!(result.is_err()),
-                _ => assert!(matches!(result.unwrap(), Err(AppendError::TooLong { limit: 300, .. }))),
+                _ => assert!(matches!(result.unwrap(), Err(AppendError::BeyondClaim { claimed: 300, .. }))),
             }
             assert_eq!((writer.tail(), writer.next_sequence()), before);
         }
