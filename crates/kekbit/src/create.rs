@@ -88,14 +88,14 @@ impl<C: Chain> WriterOptions<C> {
         self.check_file_system(&old, path)?;
         let clear = header.regions.data + PAGE;
         file::reserve(&old, 0, clear).creating("reserve space for", path)?;
-        let permissions = Permissions::from_mode(self.mode & !file::mode_mask());
-        if old.metadata().creating("look up", retired)?.mode() & 0o777 != permissions.mode() {
-            old.set_permissions(permissions).creating("set the permissions of", retired)?;
-        }
         // From here on the file belongs to the new channel, or to nobody.
         let Some(unnamed) = Unnamed::take(old, retired, path).creating("rename", retired)? else {
             return Err(in_use());
         };
+        let permissions = Permissions::from_mode(self.mode & !file::mode_mask());
+        if unnamed.file.metadata().creating("look up", path)?.mode() & 0o777 != permissions.mode() {
+            unnamed.file.set_permissions(permissions).creating("set the permissions of", path)?;
+        }
         let len = unnamed.file.metadata().creating("look up", path)?.len();
         let total = header.regions.data + header.capacity;
         if len > total {

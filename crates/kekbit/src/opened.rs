@@ -1,6 +1,7 @@
 //! An opened channel file: its header, its mapping, what may be believed of it, and its index.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -73,7 +74,15 @@ impl Opened {
     }
 
     fn entry(&self, at: u64) -> Option<Entry> {
-        let entry = Entry::decode(&self.map.words::<{ ENTRY as usize }>(at), self.header.mixing())?;
+        let bytes = if self.live {
+            self.map.words(at)
+        } else {
+            // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
+            let mut bytes = [0; ENTRY as usize];
+            self.file.read_exact_at(&mut bytes, at).ok()?;
+            bytes
+        };
+        let entry = Entry::decode(&bytes, self.header.mixing())?;
         let reach = self.map.len() - self.header.regions.data;
         let in_reach = entry.position < self.entries_below && entry.position <= reach.saturating_sub(WORD);
         // No record takes less than a word.

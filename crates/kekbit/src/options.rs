@@ -33,7 +33,8 @@ pub enum Prepare {
     OnDemand,
     /// The appending thread prepares this many bytes at once whenever it reaches the end of what is prepared.
     Inline(u32),
-    /// The whole capacity is reserved and prepared at creation, or, if there is not that much space, what is. Longest start, shortest tail, most memory.
+    /// The whole capacity is reserved and prepared at creation; if there is not that much
+    /// space, as little as possible, and the rest as it is reserved. Longest start, shortest tail, most memory.
     All,
 }
 

@@ -283,10 +283,14 @@ impl Pen {
         if let Some(errno) = self.poison {
             return Err(SyncError::Failed { source: errno.into() });
         }
+        let before = self.synced;
         self.sync_once()?;
         if self.header.checksum == Checksum::None {
             // After a crash nothing past the slot is believed of such a channel, so it must tell of this sync too.
-            self.confirm()?;
+            if let Err(error) = self.confirm() {
+                self.synced = before;
+                return Err(error);
+            }
         }
         self.announce();
         Ok(())
@@ -369,6 +373,10 @@ impl Pen {
     /// looking at anything behind it.
     pub(crate) fn trim(&mut self) -> Result<(), SyncError> {
         let len = self.header.regions.data + round_up(self.room.tail() + WORD, PAGE);
+        if len >= self.header.regions.data + self.reserved {
+            // Nothing behind it; and growing a file that somebody has cut is no trimming.
+            return Ok(());
+        }
         self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;
         self.reserved = len - self.header.regions.data;
         self.map.store(self.header.regions.control + RESERVED, self.reserved);

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use crate::channel::{Channel, EndPoint, State};
 use crate::error::{Attempt, SealError};
 use crate::layout::control::{SLOT, SLOTS, Slot};
 use crate::layout::entry::{ENTRY, Entry, index_slots};
-use crate::layout::frame::Kind;
+use crate::layout::frame::{Kind, WORD};
 use crate::memory::map::{Access, Map};
 use crate::open::Verify;
 use crate::options::{Durability, Prepare};
@@ -76,6 +78,12 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
     let before = channel.verify(|_| ()).map_err(damaged)?;
     if before.sealed {
         return Err(SealError::Ended { path: path.to_owned(), state: before.state });
+    }
+    // A copy may have holes where there was nothing, and storing into one on a full disk would raise SIGBUS. Other errors
+    // do not matter: the file is no longer than it was.
+    let first_free = header.regions.data + before.position.offset() + WORD;
+    if let Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) = file::reserve(&file, 0, first_free) {
+        return Err(errno).sealing("reserve space for", path);
     }
     let len = file.metadata().sealing("look up", path)?.len();
     let total = header.regions.data + header.capacity;

@@ -300,3 +300,19 @@ fn live_words_of_another_boot_do_not_count() {
     File::options().write(true).open(&copy).unwrap().write_all_at(&[0xFF; 6], 4096).unwrap();
     assert_eq!(Channel::open(&copy).unwrap().synced_tail(), synced);
 }
+
+#[test]
+fn sealing_never_makes_a_file_longer() {
+    let (dir, path) = place();
+    let mut writer = Writer::options().capacity(1 << 20).create(&path).unwrap();
+    writer.append(b"kept").unwrap();
+    writer.abandon();
+    let cut = dir.path().join("cut.kek");
+    std::fs::copy(&path, &cut).unwrap();
+    // An interrupted copy ends anywhere.
+    let len = 12_288 + 100;
+    File::options().write(true).open(&cut).unwrap().set_len(len).unwrap();
+    assert_eq!(Channel::seal(&cut).unwrap().end.sequence, 1);
+    assert_eq!(cut.metadata().unwrap().len(), len);
+    assert!(Channel::open(&cut).unwrap().verify(|_| ()).unwrap().sealed);
+}

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use common::{Child, Mount, listen, names_in, patience, record, role, say};
-use kekbit::{AppendError, Channel, CreateError, Durability, End, Prepare, Start, State, Writer};
+use kekbit::{AppendError, Channel, CreateError, Durability, End, Prepare, SealError, Start, State, Writer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const LONGEST: u64 = 2000;
@@ -250,4 +250,25 @@ fn a_limit_on_file_sizes_is_a_typed_error_and_no_signal() {
     assert!(child.end().success(), "SIGXFSZ would have killed it");
     assert_eq!(said, count(&path).to_string());
     assert!(path.metadata().unwrap().len() <= 2 << 20);
+}
+
+#[test]
+fn a_copy_with_holes_is_sealed_when_there_is_space_for_it() {
+    let this = "a_copy_with_holes_is_sealed_when_there_is_space_for_it";
+    let Some(mount) = Mount::memory(this, 4 << 20) else { return };
+    let dir = common::dir();
+    let (path, copy) = (dir.path().join("abandoned.kek"), mount.path.join("copy.kek"));
+    let mut writer = Writer::options().capacity(64 << 20).create(&path).unwrap();
+    for n in 0..1000 {
+        writer.append(&record(n, LONGEST)).unwrap();
+    }
+    writer.abandon();
+    let copied = std::process::Command::new("cp").arg("--sparse=always").args([&path, &copy]).status();
+    assert!(copied.unwrap().success());
+    let ballast = fill(&mount.path);
+    assert_eq!(count(&copy), 1000);
+    assert!(matches!(Channel::seal(&copy), Err(SealError::Io { .. })), "and no SIGBUS");
+    free(&ballast);
+    assert_eq!(Channel::seal(&copy).unwrap().end.sequence, 1000);
+    assert_eq!(count(&copy), 1000);
 }
