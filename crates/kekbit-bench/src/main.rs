@@ -72,14 +72,17 @@ enum Workload {
 /// Appends a payload so many times.
 type Append = Box<dyn FnMut(&[u8], u64) -> Result<()>>;
 
+/// Reads so many records, touching each, and says how many bytes there were.
+type Read = Box<dyn FnMut(u64) -> Result<u64>>;
+
 /// Something that carries records through a file.
 trait Peer {
     /// As it is shown and found again.
     fn name(&self) -> &'static str;
     /// Creates the file, with its memory prepared if the peer can, and is ready to append.
     fn writer(&self, path: &Path, size: usize, records: u64) -> Result<Append>;
-    /// Reads all records, touching each, and says how many bytes there were.
-    fn read(&self, path: &Path, records: u64) -> Result<u64>;
+    /// Opens the file, with its memory prepared if the peer can, and is ready to read.
+    fn reader(&self, path: &Path) -> Result<Read>;
 }
 
 fn peers() -> Vec<Box<dyn Peer>> {
@@ -102,14 +105,15 @@ fn main() -> Result<()> {
             let mut writer = peer.writer(&path, load.size, load.records)?;
             writer(&vec![0x5A; load.size], load.records)?;
             if read {
-                println!("{} bytes", peer.read(&path, load.records)?);
+                println!("{} bytes", peer.reader(&path)?(load.records)?);
             }
             Ok(())
         }
         Workload::Reader { peer, path, records } => {
             pin(1)?;
+            let mut read = find(&peer)?.reader(&path)?;
             println!("ready");
-            println!("{}", find(&peer)?.read(&path, records)?);
+            println!("{}", read(records)?);
             Ok(())
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kekbit::{Channel, Checksum, Durability, Prepare, Start, Wait, Writer};
 
-use crate::{Append, Peer, Result};
+use crate::{Append, Peer, Read, Result};
 
 /// A channel with the given way to prepare its memory.
 pub(crate) struct New {
@@ -33,13 +33,15 @@ impl Peer for New {
         }))
     }
 
-    fn read(&self, path: &Path, records: u64) -> Result<u64> {
+    fn reader(&self, path: &Path) -> Result<Read> {
         let mut reader = Channel::open(path)?.reader(Start::Beginning)?;
-        let mut bytes = 0;
-        for _ in 0..records {
-            let record = reader.next(Wait::spin())?.ok_or("the channel has ended early")?;
-            bytes += record.len() as u64 + u64::from(std::hint::black_box(&record)[0] == 0);
-        }
-        Ok(bytes)
+        Ok(Box::new(move |records| {
+            let mut bytes = 0;
+            for _ in 0..records {
+                let record = reader.next(Wait::spin())?.ok_or("the channel has ended early")?;
+                bytes += record.len() as u64 + u64::from(std::hint::black_box(&record)[0] == 0);
+            }
+            Ok(bytes)
+        }))
     }
 }

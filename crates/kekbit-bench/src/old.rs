@@ -6,7 +6,7 @@ use kekbit_0_3::api::{EncoderHandler, Reader, Writer};
 use kekbit_0_3::core::TickUnit::Nanos;
 use kekbit_0_3::core::{Metadata, shm_reader, shm_writer};
 
-use crate::{Append, Peer, Result};
+use crate::{Append, Peer, Read, Result};
 
 /// The predecessor.
 pub(crate) struct Old;
@@ -34,18 +34,20 @@ impl Peer for Old {
         }))
     }
 
-    fn read(&self, path: &Path, records: u64) -> Result<u64> {
+    fn reader(&self, path: &Path) -> Result<Read> {
         let mut reader = shm_reader(&root(path), 2).map_err(|error| format!("{error:?}"))?;
-        let (mut bytes, mut count) = (0, 0);
-        while count < records {
-            match reader.try_read().map_err(|error| format!("{error:?}"))? {
-                Some(record) => {
-                    bytes += record.len() as u64 + u64::from(std::hint::black_box(record)[0] == 0);
-                    count += 1;
+        Ok(Box::new(move |records| {
+            let (mut bytes, mut count) = (0, 0);
+            while count < records {
+                match reader.try_read().map_err(|error| format!("{error:?}"))? {
+                    Some(record) => {
+                        bytes += record.len() as u64 + u64::from(std::hint::black_box(record)[0] == 0);
+                        count += 1;
+                    }
+                    None => std::hint::spin_loop(),
                 }
-                None => std::hint::spin_loop(),
             }
-        }
-        Ok(bytes)
+            Ok(bytes)
+        }))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapMut, MmapRaw};
 
-use crate::{Append, Peer, Result};
+use crate::{Append, Peer, Read, Result};
 
 /// The bare loop, over memory that is prepared beforehand or faults as it goes.
 pub(crate) struct Raw {
@@ -41,30 +41,35 @@ impl Peer for Raw {
         }))
     }
 
-    fn read(&self, path: &Path, records: u64) -> Result<u64> {
+    fn reader(&self, path: &Path) -> Result<Read> {
         let file = OpenOptions::new().read(true).open(path)?;
         let map = memmap2::MmapOptions::new().map_raw_read_only(&file)?;
-        let (mut at, mut bytes) = (0, 0);
-        for _ in 0..records {
-            let head = loop {
-                // SAFETY: the word lies inside the file, aligned.
-                let word =
-                    unsafe { &*map.as_ptr().wrapping_add(at).cast::<AtomicU64>() }.load(Ordering::Acquire);
-                if word != 0 {
-                    break word;
-                }
-                std::hint::spin_loop();
-            };
-            let len = (head >> 32 & 0x0FFF_FFFF) as usize;
-            if head >> 60 != 1 || at + len + 16 > map.len() {
-                return Err("an impossible frame".into());
-            }
-            // SAFETY: the payload lies inside the file and is published.
-            let payload = unsafe { std::slice::from_raw_parts(map.as_ptr().wrapping_add(at + 8), len) };
-            bytes += payload.len() as u64 + u64::from(std::hint::black_box(payload)[0] == 0);
-            at += (len + 15) & !7;
+        if self.prepared {
+            map.advise(memmap2::Advice::PopulateRead)?;
         }
-        Ok(bytes)
+        Ok(Box::new(move |records| {
+            let (mut at, mut bytes) = (0, 0);
+            for _ in 0..records {
+                let head = loop {
+                    // SAFETY: the word lies inside the file, aligned.
+                    let word = unsafe { &*map.as_ptr().wrapping_add(at).cast::<AtomicU64>() }
+                        .load(Ordering::Acquire);
+                    if word != 0 {
+                        break word;
+                    }
+                    std::hint::spin_loop();
+                };
+                let len = (head >> 32 & 0x0FFF_FFFF) as usize;
+                if head >> 60 != 1 || at + len + 16 > map.len() {
+                    return Err("an impossible frame".into());
+                }
+                // SAFETY: the payload lies inside the file and is published.
+                let payload = unsafe { std::slice::from_raw_parts(map.as_ptr().wrapping_add(at + 8), len) };
+                bytes += payload.len() as u64 + u64::from(std::hint::black_box(payload)[0] == 0);
+                at += (len + 15) & !7;
+            }
+            Ok(bytes)
+        }))
     }
 }
 
@@ -75,17 +80,17 @@ fn put(map: &MmapRaw, at: usize, payload: &[u8]) -> usize {
     let b = ((a ^ a >> 32 ^ u64::from(kl)).wrapping_add(SALT.1)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     let check = crate::crc::crc32c_padded(payload) ^ (b >> 32) as u32;
     let end = at + ((payload.len() + 15) & !7);
-    let padding = payload.len().wrapping_neg() & 7;
     // SAFETY: the file has room for every frame and the word behind the last one.
     let base = unsafe { map.as_mut_ptr().add(at) };
     // SAFETY: as above.
     let to = unsafe { base.add(8) };
+    if !payload.len().is_multiple_of(8) {
+        let last = to.wrapping_add(payload.len() & !7);
+        // SAFETY: as above; the last word, of which the payload then covers its part.
+        unsafe { last.cast::<u64>().write(0) };
+    }
     // SAFETY: as above; the payload lies elsewhere.
     unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len()) };
-    // SAFETY: as above.
-    let pad = unsafe { to.add(payload.len()) };
-    // SAFETY: as above.
-    unsafe { std::ptr::write_bytes(pad, 0, padding) };
     // SAFETY: as above.
     let behind = unsafe { map.as_mut_ptr().add(end) };
     // SAFETY: aligned and inside the file.
