@@ -2,6 +2,8 @@
 //! processes, and waiting for a condition.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod campaign;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
