@@ -92,7 +92,7 @@ impl<'w, C: Chain> Batch<'w, C> {
         if used > limit {
             return Err(AppendError::BatchTooLong { len: used, limit });
         }
-        if !pen.room.fits(used) {
+        if !pen.room.may_begin(used) {
             pen.make_room(used)?;
         }
         let sequence = pen.sequence + u64::from(self.count);
@@ -120,7 +120,7 @@ impl<'w, C: Chain> Batch<'w, C> {
             return Ok(Appended { position, sequence: writer.pen.sequence });
         }
         // Nothing can have been appended since, so there is still room, unless a push has found the channel full.
-        if !writer.pen.room.fits(self.used) {
+        if !writer.pen.room.may_begin(self.used) {
             writer.pen.make_room(self.used)?;
         }
         let space = writer.pen.room.space(self.used).expect("every push made room");

@@ -28,6 +28,8 @@ use crate::writer::Writer;
 /// use large pages; in memory so many bytes behind the beginning of the data.
 const FIRST_ON_STORAGE: u64 = 4 << 20;
 const FIRST_IN_MEMORY: u64 = 64 << 10;
+/// Where syncs are frequent: bytes of data that are written with zeros at creation.
+const FIRST_FOR_SYNCS: u64 = 256 << 10;
 
 impl<C: Chain> WriterOptions<C> {
     /// Creates the channel. The file has its name when it is complete and not before; nothing is left behind otherwise.
@@ -101,11 +103,8 @@ impl<C: Chain> WriterOptions<C> {
         if len > total {
             unnamed.file.set_len(total).creating("shorten", path)?;
         }
-        // Header, control, index and the first word; what is behind is stale by its salt. In small pieces: large ones
-        // would make every later sync write large pieces too.
-        for at in (0..clear).step_by(PAGE as usize) {
-            unnamed.file.write_all_at(&[0; PAGE as usize], at).creating("clear", path)?;
-        }
+        // Header, control, index and the first word; what is behind is stale by its salt.
+        file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
         self.establish(unnamed, header, path)
     }
 
@@ -126,8 +125,10 @@ impl<C: Chain> WriterOptions<C> {
         header.inode = metadata.ino();
         let Regions { control, data, .. } = header.regions;
         let on_storage = file::file_system(file).creating("look up the file system of", path)?.is_storage();
+        let zeroes = on_storage && self.durability.syncs_often();
         let generous = match self.prepare {
             Prepare::All => total,
+            _ if zeroes => total.min(data + FIRST_FOR_SYNCS),
             _ if on_storage => total.min(round_up(data + PAGE, FIRST_ON_STORAGE)),
             _ => total.min(data + FIRST_IN_MEMORY),
         };
@@ -141,6 +142,11 @@ impl<C: Chain> WriterOptions<C> {
                 PAGE
             }
         };
+        if zeroes {
+            // Of a reused file everything has been written already. A failure costs speed only: the space is reserved.
+            let from = round_up(metadata.len(), PAGE).max(data);
+            let _ = file::write_zeros(file, from.min(data + reserved), data + reserved);
+        }
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
         file.write_all_at(&page, 0).creating("write", path)?;
         if on_storage && self.durability == Durability::Never {
@@ -165,6 +171,7 @@ impl<C: Chain> WriterOptions<C> {
         };
         let mut pen = Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare);
         pen.prepare_at_creation();
+        pen.start_ticker().creating("start the syncing thread of", path)?;
         // Opened before there is anything to be undone.
         let directory = match self.durability {
             Durability::Never => None,

@@ -246,12 +246,31 @@ pub enum SyncError {
         /// The first error.
         source: io::Error,
     },
+    /// The writer has gone, so that what it had not synced cannot be synced any more.
+    #[error("the writer has gone before this was synced")]
+    Gone,
+    /// No record has been appended there yet.
+    #[error("no record has been appended at position {position} yet")]
+    NotAppended {
+        /// What was to become durable.
+        position: Position,
+    },
     /// The channel is ended and synced, but the space behind its end could not be given back.
     #[error("cannot give back the space behind the channel's end: {source}")]
     Trim {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl SyncError {
+    /// What the system said, for an error of another operation.
+    pub(crate) fn into_source(self) -> io::Error {
+        match self {
+            SyncError::Failed { source } | SyncError::Trim { source } => source,
+            other => io::Error::other(other),
+        }
+    }
 }
 
 /// Why the next record could not be read.

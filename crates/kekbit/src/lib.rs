@@ -55,6 +55,8 @@ mod stages;
 mod create;
 mod options;
 mod pen;
+mod sync_handle;
+mod syncer;
 mod writer;
 
 mod batch;
@@ -96,6 +98,7 @@ pub use seal::Sealed;
 pub use seek::Start;
 pub use shared::{SharedError, SharedWriter};
 pub use stages::{SequenceStamp, Timestamp};
+pub use sync_handle::SyncHandle;
 pub use time::TickUnit;
 pub use wait::Wait;
 pub use writer::{Appended, Writer};

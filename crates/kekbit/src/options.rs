@@ -21,8 +21,20 @@ pub enum Durability {
     /// When the channel ends, and whenever [`Writer::sync`](crate::Writer::sync) is called.
     #[default]
     AtEnd,
-    /// Before each append returns. Also whenever `sync` is called and at the end.
+    /// Whenever this long has passed since the last sync and something was appended: by a thread that belongs to the
+    /// writer, so that appending does not wait. What a power cut can take is what was appended in that time, and during one
+    /// sync. Also whenever `sync` is called and at the end. Not zero.
+    Interval(Duration),
+    /// Before each append returns. Also whenever `sync` is called and at the end. Threads that append through a
+    /// [`SharedWriter`](crate::SharedWriter) share their syncs (group commit).
     Each,
+}
+
+impl Durability {
+    /// Whether there are so many syncs that it pays to prepare the file for them.
+    pub(crate) fn syncs_often(self) -> bool {
+        matches!(self, Durability::Interval(_) | Durability::Each)
+    }
 }
 
 /// How the pages ahead of the tail are made present, so that appending does not fault.
@@ -252,6 +264,11 @@ impl<C: Chain> WriterOptions<C> {
                 "max_record_len of {max_record_len} bytes exceeds the {} that a capacity of {capacity} allows",
                 longest_record(capacity)
             ));
+        }
+        if self.durability == Durability::Interval(Duration::ZERO) {
+            return wrong(
+                "an interval of zero between syncs: choose a longer one, or to sync each record".into(),
+            );
         }
         if self.first_sequence > 1 << 63 {
             return wrong(format!("first_sequence {} exceeds 2^63", self.first_sequence));

@@ -5,20 +5,21 @@
 //! index or the trail), and sets the next limit. The sealer of an abandoned channel uses the same code for its end.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-
 use crate::error::{AppendError, SyncError, is_no_space};
-use crate::layout::control::{HEARTBEAT, RESERVED, SLOTS, SYNCED, Slot, TRAIL, TRAIL_SLOTS, TRAIL_STEP};
+use crate::layout::control::{HEARTBEAT, RESERVED, TRAIL, TRAIL_SLOTS, TRAIL_STEP};
 use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
-use crate::layout::frame::{Checksum, Kind, MAX_PAYLOAD, WORD, frame_len};
+use crate::layout::frame::{Kind, MAX_PAYLOAD, WORD, frame_len};
 use crate::layout::header::Header;
 use crate::layout::{PAGE, round_up};
 use crate::memory::map::{Map, WriterView};
 use crate::options::{Durability, Prepare};
 use crate::publish::Room;
-use crate::sys::file::reserve;
+use crate::sync_handle::Ticker;
+use crate::syncer::{Syncer, SyncerStart};
+use crate::sys::file::{reserve, write_zeros};
 use crate::time::Clock;
 
 /// Least and most bytes by which the reservation grows; in between it doubles. On storage reserving costs next to
@@ -26,6 +27,9 @@ use crate::time::Clock;
 /// a page, while the append waits.
 const RESERVE_ON_STORAGE: (u64, u64) = (4 << 20, 16 << 20);
 const RESERVE_IN_MEMORY: (u64, u64) = (256 << 10, 512 << 10);
+/// Where syncs are frequent, what is reserved is written with zeros and synced before it is used: then a sync of a record
+/// has no space to allocate in the file system's own journal, and writes that record's pages only.
+const RESERVE_FOR_SYNCS: (u64, u64) = (256 << 10, 1 << 20);
 /// Bytes of a large page of the page cache on a disk.
 const LARGE_PAGE: u64 = 2 << 20;
 
@@ -39,11 +43,15 @@ pub(crate) struct Pen {
     pub(crate) header: Header,
     /// `None` while it may go on, else how it ended.
     ended: Option<Kind>,
-    poison: Option<Errno>,
+    syncer: Arc<Syncer>,
+    /// Syncs at an interval, if that is the policy.
+    ticker: Option<Ticker>,
     map: Arc<Map>,
     /// Not the description that the writer's lock lies on: a forked child inherits this one.
     file: File,
     durability: Durability,
+    /// Whether each append of this writer syncs before it returns.
+    syncs_each: bool,
     prepare: Prepare,
     /// Bytes of the data region that are reserved, and that are prepared.
     reserved: u64,
@@ -59,8 +67,8 @@ pub(crate) struct Pen {
     trailed_at: Option<u64>,
     index_used: u64,
     trail_used: u64,
-    synced: u64,
-    slot_counter: u64,
+    /// Whether what is reserved is written with zeros.
+    zeroes: bool,
 }
 
 /// Where a pen begins to write.
@@ -90,17 +98,34 @@ impl Pen {
         assert!(start.tail + WORD <= start.reserved);
         let view = WriterView::sole(Arc::clone(&map), header.regions.data);
         let room = Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum);
-        let reserve_step = if start.on_storage { RESERVE_ON_STORAGE } else { RESERVE_IN_MEMORY };
+        let syncs_each = durability == Durability::Each;
+        let zeroes = durability.syncs_often() && start.on_storage;
+        let reserve_step = match (start.on_storage, zeroes) {
+            (true, true) => RESERVE_FOR_SYNCS,
+            (true, false) => RESERVE_ON_STORAGE,
+            (false, _) => RESERVE_IN_MEMORY,
+        };
+        let from = SyncerStart {
+            tail: start.tail,
+            reserved: start.reserved,
+            synced: start.synced,
+            slot_counter: start.slot_counter,
+            sparing: syncs_each,
+        };
+        let syncer = Arc::new(Syncer::new(&map, &header, Arc::clone(room.gate()), from));
         Pen {
             room,
             sequence: start.sequence,
             clock: Clock::default(),
             ended: None,
-            poison: None,
+            syncer,
+            ticker: None,
             map,
             file,
             durability,
-            prepare,
+            syncs_each,
+            // Each sync makes the pages that it writes fault again.
+            prepare: if syncs_each { Prepare::OnDemand } else { prepare },
             reserved: start.reserved,
             prepared: 0,
             reserve_step,
@@ -111,14 +136,32 @@ impl Pen {
             trailed_at: None,
             index_used: start.index_used,
             trail_used: 0,
-            synced: start.synced,
-            slot_counter: start.slot_counter,
+            zeroes,
             header,
         }
     }
 
-    pub(crate) fn durability(&self) -> Durability {
-        self.durability
+    /// Whether each append syncs before it returns.
+    pub(crate) fn syncs_each(&self) -> bool {
+        self.syncs_each
+    }
+
+    /// Leaves it to whoever appends to sync each record, by the syncer; whether that is the policy.
+    pub(crate) fn defer_syncs(&mut self) -> bool {
+        self.syncs_each = false;
+        self.durability == Durability::Each
+    }
+
+    pub(crate) fn syncer(&self) -> &Arc<Syncer> {
+        &self.syncer
+    }
+
+    /// Starts what the policy asks for beside the writer.
+    pub(crate) fn start_ticker(&mut self) -> io::Result<()> {
+        if let Durability::Interval(interval) = self.durability {
+            self.ticker = Some(Ticker::start(&self.syncer, interval)?);
+        }
+        Ok(())
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -126,11 +169,11 @@ impl Pen {
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.poison.is_some()
+        self.syncer.failure().is_some()
     }
 
     pub(crate) fn synced(&self) -> u64 {
-        self.synced
+        self.syncer.synced()
     }
 
     /// The longest payload that a frame of this channel can have.
@@ -147,7 +190,7 @@ impl Pen {
     #[cold]
     #[inline(never)]
     pub(crate) fn make_room(&mut self, len: u64) -> Result<(), AppendError> {
-        if let Some(errno) = self.poison {
+        if let Some(errno) = self.syncer.failure() {
             return Err(AppendError::Poisoned { source: errno.into() });
         }
         match self.ended {
@@ -156,13 +199,14 @@ impl Pen {
             None => {}
         }
         let tail = self.room.tail();
+        self.syncer.tell_tail(tail);
         let need = tail + frame_len(len) + WORD;
         if need > self.header.capacity {
             return match self.end(Kind::Full) {
                 Ok(()) | Err(SyncError::Trim { .. }) => {
                     Err(AppendError::Full { capacity: self.header.capacity })
                 }
-                Err(SyncError::Failed { source }) => Err(AppendError::Poisoned { source }),
+                Err(error) => Err(AppendError::Poisoned { source: error.into_source() }),
             };
         }
         self.reserve_for(need)?;
@@ -184,7 +228,7 @@ impl Pen {
         let due = due(self.next_index, interval).min(due(self.next_trail, TRAIL_STEP));
         let prepared = if self.prepared >= need { self.prepared } else { u64::MAX };
         let next = self.reserved.min(prepared).min(due).max(need);
-        self.room.set_limit(next, self.durability != Durability::Each);
+        self.room.set_limit(next, !self.syncs_each);
         Ok(())
     }
 
@@ -194,6 +238,7 @@ impl Pen {
         }
         let data = self.header.regions.data;
         let exact = round_up(need, PAGE);
+        // In small pieces, so that no large page comes into being, of which each sync would write the whole.
         let align = if self.reserve_step == RESERVE_ON_STORAGE { LARGE_PAGE } else { PAGE };
         let reached = loop {
             // The file ends on a multiple of what a large page can be, so that none is cut in two.
@@ -214,9 +259,20 @@ impl Pen {
             }
         };
         self.reserve_next = (2 * self.reserve_next).clamp(PAGE, self.reserve_step.1);
-        self.reserved = reached;
+        let before = std::mem::replace(&mut self.reserved, reached);
         self.map.store(self.header.regions.control + RESERVED, self.reserved);
-        Ok(())
+        self.syncer.tell_reserved(self.reserved);
+        if self.zeroes { self.zero_space(data + before, data + reached) } else { Ok(()) }
+    }
+
+    /// Writes zeros into new space of the file and syncs them.
+    fn zero_space(&mut self, from: u64, to: u64) -> Result<(), AppendError> {
+        if write_zeros(&self.file, from, to).is_err() {
+            // It is reserved, so that nothing depends on it but what a sync costs.
+            return Ok(());
+        }
+        let synced = self.syncer.sync_space(from, to);
+        synced.map_err(|error| AppendError::Poisoned { source: error.into_source() })
     }
 
     /// Populates everything that is reserved, if the options ask for all.
@@ -265,7 +321,7 @@ impl Pen {
 
     /// Tells readers that the writer lives although it has nothing to say, and when.
     pub(crate) fn heartbeat(&mut self) {
-        if self.ended.is_some() || self.poison.is_some() {
+        if self.ended.is_some() || self.is_poisoned() {
             return;
         }
         let now = self.clock.now();
@@ -278,68 +334,18 @@ impl Pen {
         }
     }
 
+    fn end_of_data(&self) -> u64 {
+        self.room.tail() + if self.ended.is_some() { WORD } else { 0 }
+    }
+
     /// Makes everything that was appended durable. A failure poisons the pen for good.
     pub(crate) fn sync(&mut self) -> Result<(), SyncError> {
-        if let Some(errno) = self.poison {
-            return Err(SyncError::Failed { source: errno.into() });
-        }
-        let before = self.synced;
-        self.sync_once()?;
-        if self.header.checksum == Checksum::None {
-            // After a crash nothing past the slot is believed of such a channel, so it must tell of this sync too.
-            if let Err(error) = self.confirm() {
-                self.synced = before;
-                return Err(error);
-            }
-        }
-        self.announce();
-        Ok(())
+        self.syncer.sync_to(self.end_of_data(), false)
     }
 
-    fn sync_once(&mut self) -> Result<(), SyncError> {
-        let end = self.room.tail() + if self.ended.is_some() { WORD } else { 0 };
-        // What the last sync has reached: true already, whatever becomes of this one.
-        self.write_slot();
-        let control = self.header.regions.control;
-        // One call: two cost nearly twice as much. The word behind the tail is part of it.
-        let reach = self.header.regions.data + (end + WORD).min(self.reserved);
-        self.poisoning(|pen| pen.map.sync(control, reach - control))?;
-        self.synced = end;
-        Ok(())
-    }
-
-    /// Tells live readers what the last sync has reached.
-    fn announce(&self) {
-        self.map.store(self.header.regions.control + SYNCED, self.synced);
-    }
-
-    /// Says on the disk, too, what the last sync has reached.
-    fn confirm(&mut self) -> Result<(), SyncError> {
-        self.write_slot();
-        let control = self.header.regions.control;
-        self.poisoning(|pen| pen.map.sync(control, PAGE))
-    }
-
-    fn write_slot(&mut self) {
-        self.slot_counter += 1;
-        let slot = Slot { synced: self.synced, counter: self.slot_counter };
-        let at = self.header.regions.control + SLOTS[(self.slot_counter % 2) as usize];
-        self.map.store_words(at, &slot.encode(self.header.mixing()));
-    }
-
-    fn poisoning(&mut self, sync: impl Fn(&Pen) -> Result<(), Errno>) -> Result<(), SyncError> {
-        loop {
-            match sync(self) {
-                Ok(()) => return Ok(()),
-                // Nothing was attempted yet.
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    self.poison = Some(errno);
-                    self.room.shut();
-                    return Err(SyncError::Failed { source: errno.into() });
-                }
-            }
-        }
+    /// The same after each append.
+    pub(crate) fn sync_each(&mut self) -> Result<(), SyncError> {
+        self.syncer.sync_to(self.end_of_data(), true)
     }
 
     /// Ends the channel, and gives back the space behind the end. Once.
@@ -351,7 +357,7 @@ impl Pen {
 
     /// Ends the channel: last entry of the index, terminal frame, sync unless the policy is never.
     pub(crate) fn end_untrimmed(&mut self, kind: Kind) -> Result<(), SyncError> {
-        if let Some(errno) = self.poison {
+        if let Some(errno) = self.syncer.failure() {
             return Err(SyncError::Failed { source: errno.into() });
         }
         if self.ended.is_some() {
@@ -360,13 +366,10 @@ impl Pen {
         self.write_index(Mark::Terminal);
         self.room.end(kind);
         self.ended = Some(kind);
-        if self.durability != Durability::Never {
-            self.sync_once()?;
-            // The end is durable; say so on the disk too, so that damage anywhere before it is told from a torn tail.
-            self.confirm()?;
-            self.announce();
+        match self.durability {
+            Durability::Never => Ok(()),
+            _ => self.syncer.finish(self.end_of_data()),
         }
-        Ok(())
     }
 
     /// Gives back what is reserved behind the end: cuts the file after the page of the terminal frame. Nobody may be
@@ -380,6 +383,7 @@ impl Pen {
         self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;
         self.reserved = len - self.header.regions.data;
         self.map.store(self.header.regions.control + RESERVED, self.reserved);
+        self.syncer.tell_reserved(self.reserved);
         Ok(())
     }
 }

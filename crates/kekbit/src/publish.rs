@@ -21,20 +21,53 @@
 //!
 //! Neither half ever makes a system call, allocates, or takes a lock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use crate::layout::crc::crc32c_padded;
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len, kind_and_length};
 use crate::memory::map::WriterView;
 use crate::memory::{Memory, WriteMemory};
+
+/// Up to where frames may reach without further ado. Shared with those who may have to stop the writer from another
+/// thread: after a sync that has failed.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// For [`Room::append`].
+    append: AtomicU64,
+    /// For claims and batches that begin.
+    claim: AtomicU64,
+    shut: AtomicBool,
+}
+
+impl Gate {
+    // SeqCst throughout: of two threads that open and shut it at the same time, either the one that opens sees that it
+    // is shut, or its stores come before those that shut it.
+    fn open(&self, append: u64, claim: u64) {
+        self.append.store(append, Ordering::SeqCst);
+        self.claim.store(claim, Ordering::SeqCst);
+        if self.shut.load(Ordering::SeqCst) {
+            self.shut();
+        }
+    }
+
+    /// Shuts it for good.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+        self.append.store(0, Ordering::SeqCst);
+        self.claim.store(0, Ordering::SeqCst);
+    }
+}
 
 /// The writer's half: where the next frame goes.
 #[derive(Debug)]
 pub(crate) struct Room<M> {
     memory: M,
     tail: u64,
-    /// Up to where a frame may reach.
+    /// Up to where a frame may reach that has been begun.
     limit: u64,
-    /// The same for [`Room::append`]; zero if nothing may be appended without further ado.
-    quick: u64,
+    /// Up to where one may reach that begins now; never more than `limit`.
+    gate: Arc<Gate>,
     max_len: u64,
     salt: Salt,
     checksum: Checksum,
@@ -44,7 +77,13 @@ impl<M: WriteMemory> Room<M> {
     /// A room at `tail`, a multiple of 8 whose word lies inside the memory and is reserved. It has no space yet.
     pub(crate) fn new(memory: M, tail: u64, max_len: u32, salt: Salt, checksum: Checksum) -> Room<M> {
         assert!(tail.is_multiple_of(8) && tail + WORD <= memory.len());
-        Room { memory, tail, limit: 0, quick: 0, max_len: u64::from(max_len), salt, checksum }
+        let (gate, max_len) = (Arc::default(), u64::from(max_len));
+        Room { memory, tail, limit: 0, gate, max_len, salt, checksum }
+    }
+
+    /// What another thread shuts to stop this writer.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     #[inline]
@@ -58,22 +97,29 @@ impl<M: WriteMemory> Room<M> {
     }
 
     /// Lets frames (with the word behind them) reach up to `limit`, up to which the region must be reserved: storing
-    /// past it would raise SIGBUS. Whether [`Room::append`] may use it is said by `quick`; the other methods may.
+    /// past it would raise SIGBUS. Whether [`Room::append`] may use it is said by `quick`; claims and batches may.
     pub(crate) fn set_limit(&mut self, limit: u64, quick: bool) {
         assert!(limit <= self.memory.len());
         self.limit = limit;
-        self.quick = if quick { limit } else { 0 };
+        self.gate.open(if quick { limit } else { 0 }, limit);
     }
 
     /// Lets nothing be written any more.
     pub(crate) fn shut(&mut self) {
         self.limit = 0;
-        self.quick = 0;
+        self.gate.shut();
+    }
+
+    /// Whether a frame with `len` bytes of payload may be begun.
+    #[inline]
+    pub(crate) fn may_begin(&self, len: u64) -> bool {
+        // Relaxed: a writer that is stopped a little later has lost nothing.
+        self.tail + frame_len(len) + WORD <= self.gate.claim.load(Ordering::Relaxed)
     }
 
     /// Whether a frame with `len` bytes of payload fits.
     #[inline]
-    pub(crate) fn fits(&self, len: u64) -> bool {
+    fn fits(&self, len: u64) -> bool {
         self.tail + frame_len(len) + WORD <= self.limit
     }
 
@@ -81,7 +127,9 @@ impl<M: WriteMemory> Room<M> {
     #[inline]
     pub(crate) fn append(&mut self, payload: &[u8]) -> Option<u64> {
         let len = payload.len() as u64;
-        if len > self.max_len || self.tail + frame_len(len) + WORD > self.quick {
+        // Relaxed, as in `may_begin`.
+        if len > self.max_len || self.tail + frame_len(len) + WORD > self.gate.append.load(Ordering::Relaxed)
+        {
             return None;
         }
         Some(self.put(Kind::Record, payload))

@@ -5,17 +5,24 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use thiserror::Error;
 
+use crate::Position;
 use crate::error::{AppendError, SyncError};
 use crate::handler::Chain;
+use crate::sync_handle::SyncHandle;
 use crate::wait::{Next, Wait, Waiting};
 use crate::writer::{Appended, Writer};
 
 /// A writer shared by threads. It never blocks by default: if another thread is appending, it tries again, with
 /// growing pauses, and after some time says that it is busy.
 ///
-/// Each thread's records keep their order; those of different threads are interleaved as they come. With
-/// [`Durability::Each`](crate::Durability::Each) an append takes as long as a sync, so that others are told "busy" soon:
-/// give them a [`Wait`] of their own.
+/// Each thread's records keep their order; those of different threads are interleaved as they come.
+///
+/// # Durability
+///
+/// With [`Durability::Each`](crate::Durability::Each) an append returns when its record is durable, and threads that append
+/// at the same time share one sync (group commit): nobody holds the writer while the disk is at work, so that others are
+/// not told "busy" because of it. With any other policy a thread that wants its record durable waits for that by
+/// [`SharedWriter::sync_handle`].
 ///
 /// # Example: two threads
 ///
@@ -35,6 +42,9 @@ use crate::writer::{Appended, Writer};
 pub struct SharedWriter<C: Chain = ()> {
     /// `None` after `close`.
     writer: Arc<Mutex<Option<Writer<C>>>>,
+    handle: SyncHandle,
+    /// Whether what is appended must be durable before that returns.
+    syncs_each: bool,
 }
 
 /// Why a shared writer did not append.
@@ -54,8 +64,15 @@ const DEFAULT_WAIT: Wait<'static> = Wait::backoff().retries(325);
 
 impl<C: Chain> SharedWriter<C> {
     /// Shares `writer`.
-    pub fn new(writer: Writer<C>) -> SharedWriter<C> {
-        SharedWriter { writer: Arc::new(Mutex::new(Some(writer))) }
+    pub fn new(mut writer: Writer<C>) -> SharedWriter<C> {
+        let handle = writer.sync_handle();
+        let syncs_each = writer.pen.defer_syncs();
+        SharedWriter { writer: Arc::new(Mutex::new(Some(writer))), handle, syncs_each }
+    }
+
+    /// A handle with which threads make records durable and wait for it.
+    pub fn sync_handle(&self) -> SyncHandle {
+        self.handle.clone()
     }
 
     /// Appends `payload` as one record.
@@ -80,9 +97,13 @@ impl<C: Chain> SharedWriter<C> {
     ///
     /// If `act` panics, what it had not committed has not happened, and the writer can be used further on.
     ///
+    /// With [`Durability::Each`](crate::Durability::Each) what `act` has appended is durable when this returns, and not
+    /// before.
+    ///
     /// # Errors
     ///
-    /// [`SharedError::Busy`]; [`AppendError::Closed`] after [`SharedWriter::close`].
+    /// [`SharedError::Busy`]; [`AppendError::Closed`] after [`SharedWriter::close`]; [`AppendError::Sync`] if what was
+    /// appended could not be synced.
     pub fn with<R>(&self, wait: Wait<'_>, act: impl FnOnce(&mut Writer<C>) -> R) -> Result<R, SharedError> {
         let mut waiting = Waiting::new(wait);
         loop {
@@ -98,7 +119,16 @@ impl<C: Chain> SharedWriter<C> {
                 }
             };
             let writer = guard.as_mut().ok_or(SharedError::Append(AppendError::Closed))?;
-            return Ok(act(writer));
+            let before = writer.tail();
+            let done = act(writer);
+            let last = Position::new(writer.tail().offset().saturating_sub(1));
+            let appended = writer.tail() > before;
+            drop(guard);
+            if self.syncs_each && appended {
+                let synced = self.handle.wait_for(last);
+                synced.map_err(|error| AppendError::Sync { source: error.into_source() })?;
+            }
+            return Ok(done);
         }
     }
 
@@ -115,7 +145,11 @@ impl<C: Chain> SharedWriter<C> {
 
 impl<C: Chain> Clone for SharedWriter<C> {
     fn clone(&self) -> Self {
-        SharedWriter { writer: Arc::clone(&self.writer) }
+        SharedWriter {
+            writer: Arc::clone(&self.writer),
+            handle: self.handle.clone(),
+            syncs_each: self.syncs_each,
+        }
     }
 }
 

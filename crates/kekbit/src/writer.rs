@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Position;
 use crate::batch::Batch;
@@ -12,8 +13,9 @@ use crate::encode::Encode;
 use crate::error::{AppendError, SyncError};
 use crate::handler::{AppendContext, Chain};
 use crate::layout::frame::Kind;
-use crate::options::{Durability, WriterOptions};
+use crate::options::WriterOptions;
 use crate::pen::Pen;
+use crate::sync_handle::SyncHandle;
 
 /// Stored records up to this length are put together on the stack, so that their checksum is computed before the
 /// cache line is touched that readers poll.
@@ -36,7 +38,8 @@ const SMALL: usize = 256;
 /// # Durability
 ///
 /// Every append outlives this process as soon as it returns. Whether it outlives a power cut is chosen by
-/// [`Durability`].
+/// [`Durability`](crate::Durability). After a sync that has failed, by whomever, nothing more is appended and the channel is
+/// not closed: an append that had begun by then may still become visible.
 ///
 /// # Example: write and read back
 ///
@@ -193,6 +196,11 @@ impl<C: Chain> Writer<C> {
         self.pen.sync()
     }
 
+    /// A handle with which other threads make records durable and wait for it, while this writer goes on appending.
+    pub fn sync_handle(&self) -> SyncHandle {
+        SyncHandle::new(Arc::clone(self.pen.syncer()))
+    }
+
     /// A sign of life, for a writer that has nothing to append: it puts off the readers' timeout.
     pub fn heartbeat(&mut self) {
         self.pen.heartbeat();
@@ -309,21 +317,16 @@ impl<C: Chain> Writer<C> {
         if len > limit {
             return Err(AppendError::TooLong { len, limit });
         }
-        if self.pen.room.fits(len) { Ok(()) } else { self.pen.make_room(len) }
+        if self.pen.room.may_begin(len) { Ok(()) } else { self.pen.make_room(len) }
     }
 
     /// What is due after an append that did not take the fast path.
     #[inline]
     pub(crate) fn after_append(&mut self) -> Result<(), AppendError> {
-        if self.pen.durability() != Durability::Each {
+        if !self.pen.syncs_each() {
             return Ok(());
         }
-        match self.pen.sync() {
-            Ok(()) => Ok(()),
-            Err(SyncError::Failed { source } | SyncError::Trim { source }) => {
-                Err(AppendError::Sync { source })
-            }
-        }
+        self.pen.sync_each().map_err(|error| AppendError::Sync { source: error.into_source() })
     }
 }
 

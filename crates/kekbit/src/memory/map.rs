@@ -72,6 +72,11 @@ impl Map {
         Ok(map)
     }
 
+    /// Whether this process has made it. A forked child has no writable mapping of its parent's.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     /// Bytes of the mapping.
     pub(crate) fn len(&self) -> u64 {
         self.len as u64
@@ -192,7 +197,7 @@ impl SharedBytes {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        if self.access == Access::Write && self.process != std::process::id() {
+        if self.access == Access::Write && !self.is_of_this_process() {
             return;
         }
         // SAFETY: this value made the mapping and is its only owner; the views into it keep an Arc of it or borrow it.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -16,6 +16,8 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::unistd::linkat;
+
+use crate::layout::PAGE;
 
 /// Opens an existing regular file, not through a symbolic link as its last component.
 ///
@@ -171,6 +173,15 @@ pub(crate) fn reserve(file: &File, from: u64, to: u64) -> Result<(), Errno> {
             other => return other,
         }
     }
+}
+
+/// Writes zeros into `[from, to)`, whole pages of the file, in small pieces: large ones would make large pages of the page
+/// cache, and every later sync would write such a page as a whole.
+pub(crate) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    for at in (from..to).step_by(PAGE as usize) {
+        file.write_all_at(&[0; PAGE as usize], at)?;
+    }
+    Ok(())
 }
 
 /// What a file system means for a channel.
