@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "the bare loop needs one function of it")]
 #[path = "../../kekbit/src/layout/crc.rs"]
 mod crc;
+mod durable;
 mod new;
 mod old;
 mod raw;
@@ -54,6 +55,10 @@ enum Workload {
     Append(Load),
     /// From a writing process to a reading process.
     Stream(Load),
+    /// Records that are durable one by one, beside the raw disk, okaywal and SQLite.
+    Durable(durable::DurableArgs),
+    /// What a sync of one record makes the device write.
+    SyncBytes(durable::SyncBytesArgs),
     /// Appends once through one peer, then reads once: for `strace -c`, `valgrind --tool=callgrind` and `perf`.
     Once {
         /// The peer, by its name.
@@ -99,6 +104,8 @@ fn main() -> Result<()> {
     match Cli::parse().workload {
         Workload::Append(load) => compare(&load, append),
         Workload::Stream(load) => compare(&load, stream),
+        Workload::Durable(args) => durable::run(&args),
+        Workload::SyncBytes(args) => durable::sync_bytes(&args),
         Workload::Once { peer, read, load } => {
             let dir = tempfile::tempdir_in(&load.dir)?;
             let (path, peer) = (dir.path().join("file"), find(&peer)?);
