@@ -553,3 +553,28 @@ fn a_frame_that_contradicts_itself_is_corrupt_although_its_checksum_is_right() {
         assert!(matches!(read_crafted(kind, words, len), Err(ReadError::Corrupt { .. })), "{what}");
     }
 }
+
+#[test]
+fn a_moved_frame_does_not_pass() {
+    let dir = common::dir();
+    let path = dir.path().join("moved.kek");
+    let mut writer = Writer::options().capacity(8192).max_record_len(1024).create(&path).unwrap();
+    for text in [b"first..8", b"second.8", b"third..8"] {
+        writer.append(text).unwrap();
+    }
+    writer.close().unwrap();
+    let content = std::fs::read(&path).unwrap();
+    let at = |index: u64| data_offset(&content) as usize + 16 * index as usize;
+    for (from, to) in [(0, 1), (1, 0), (2, 1), (0, 2)] {
+        let mut moved = content.clone();
+        moved.copy_within(at(from)..at(from) + 16, at(to));
+        std::fs::write(&path, &moved).unwrap();
+        let channel = Channel::open(&path).unwrap();
+        let corrupt = channel.verify(|_| ());
+        let position = Position::new(16 * to);
+        assert!(
+            matches!(corrupt, Err(ReadError::Corrupt { position: p, .. }) if p == position),
+            "{corrupt:?}"
+        );
+    }
+}
