@@ -64,8 +64,10 @@ mod claim;
 mod shared;
 
 mod channel;
+mod copying;
 mod cursor;
 mod decoder;
+mod follow;
 mod open;
 mod opened;
 mod reader;
@@ -81,6 +83,7 @@ mod loom_tests;
 pub use batch::Batch;
 pub use channel::{Channel, EndPoint, State};
 pub use claim::Claim;
+pub use copying::CopyingReader;
 pub use decoder::{DecodeError, Decoded, Decoder, DecoderBuilder};
 pub use encode::{Encode, EncodeError};
 pub use error::{

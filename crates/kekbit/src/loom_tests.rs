@@ -20,7 +20,7 @@ use crate::cursor::{Belief, Cursor, Growth, Rules, Silence, Step};
 use crate::error::ReadError;
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, kind_and_length};
 use crate::memory::{Memory, WriteMemory, ordering};
-use crate::publish::{Room, Window};
+use crate::publish::{Place, Room, Window};
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,11 +114,15 @@ impl WriteMemory for Words {
 }
 
 /// The file reaches as far as the memory.
-struct Whole(u64);
+struct Whole;
 
-impl Growth for Whole {
-    fn data_len(&self) -> Result<u64, ReadError> {
-        Ok(self.0)
+impl Growth<Window<Words>> for Whole {
+    fn grow(&self, _: &mut Window<Words>, _: u64) -> Result<bool, ReadError> {
+        Ok(false)
+    }
+
+    fn jump(&self, window: &mut Window<Words>, at: u64) -> Result<bool, ReadError> {
+        Ok(window.move_to(at))
     }
 
     fn durable_tail(&self) -> u64 {
@@ -150,7 +154,7 @@ fn claim(memory: &Words, tail: u64, words: usize) {
 }
 
 /// A reader of life `life` at the beginning.
-fn cursor(memory: Words, life: u64, verify: bool) -> Cursor<Words> {
+fn cursor(memory: Words, life: u64, verify: bool) -> Cursor<Window<Words>> {
     let rules = Rules {
         salt: salt(life),
         checksum: Checksum::Crc32c,
@@ -177,7 +181,13 @@ fn batch(first: u64) -> Vec<u8> {
 }
 
 /// Takes a step, and checks what it finds against the `records` records and the `end` of life `life`.
-fn check_step(cursor: &mut Cursor<Words>, memory: &Words, life: u64, records: u64, end: Kind) -> Step {
+fn check_step(
+    cursor: &mut Cursor<Window<Words>>,
+    memory: &Words,
+    life: u64,
+    records: u64,
+    end: Kind,
+) -> Step {
     let before = cursor.sequence();
     let step = cursor.step(&Whole(memory.len())).expect("a live channel is never damaged");
     match step {
@@ -254,16 +264,17 @@ fn death(mutant: Mutant, appended: u64) {
                 if check_step(&mut cursor, &whole, 0, appended, Kind::Closed) != Step::Nothing {
                     continue;
                 }
-                let silence = cursor.silence(|| {
+                let silence = cursor.silence(&Whole, || {
                     let lives = lock.load(Ordering::Acquire);
                     frozen.store(mutant == Mutant::NoSecondLook, Ordering::Relaxed);
-                    Ok::<_, Infallible>(lives)
+                    Ok(lives)
                 });
                 frozen.store(false, Ordering::Relaxed);
                 match silence {
                     Ok(Silence::Broken) => {}
                     Ok(Silence::Pause) => thread::yield_now(),
                     Ok(Silence::Final) => break,
+                    Err(error) => panic!("nothing was read: {error}"),
                 }
             }
             assert_eq!(cursor.sequence(), appended, "found abandoned before its last record was seen");
