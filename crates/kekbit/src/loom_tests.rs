@@ -8,7 +8,6 @@
 //! Each model is run once as it is and must pass, and once for each [`Mutant`] that it is there to catch, and must fail.
 //! Two readers are explored up to a number of preemptions, which the test names; everything else to the end.
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as PlainBool, AtomicU64 as PlainU64, AtomicUsize as PlainUsize};
@@ -181,15 +180,9 @@ fn batch(first: u64) -> Vec<u8> {
 }
 
 /// Takes a step, and checks what it finds against the `records` records and the `end` of life `life`.
-fn check_step(
-    cursor: &mut Cursor<Window<Words>>,
-    memory: &Words,
-    life: u64,
-    records: u64,
-    end: Kind,
-) -> Step {
+fn check_step(cursor: &mut Cursor<Window<Words>>, life: u64, records: u64, end: Kind) -> Step {
     let before = cursor.sequence();
-    let step = cursor.step(&Whole(memory.len())).expect("a live channel is never damaged");
+    let step = cursor.step(&Whole).expect("a live channel is never damaged");
     match step {
         Step::Record => {
             assert!(before < records, "a record that was never written");
@@ -208,7 +201,7 @@ fn check_step(
 fn follow(memory: &Words, verify: bool, polls: usize, records: u64) {
     let mut cursor = cursor(memory.share(), 0, verify);
     for _ in 0..polls {
-        match check_step(&mut cursor, memory, 0, records, Kind::Closed) {
+        match check_step(&mut cursor, 0, records, Kind::Closed) {
             Step::End(_) => return,
             Step::Nothing => thread::yield_now(),
             _ => {}
@@ -243,9 +236,9 @@ fn stream(mutant: Mutant, readers: &'static [bool], with_batch: bool) {
     }
     let mut cursor = cursor(memory.share(), 0, true);
     for _ in 0..records {
-        assert_eq!(check_step(&mut cursor, &memory, 0, records, Kind::Closed), Step::Record);
+        assert_eq!(check_step(&mut cursor, 0, records, Kind::Closed), Step::Record);
     }
-    assert_eq!(check_step(&mut cursor, &memory, 0, records, Kind::Closed), Step::End(Kind::Closed));
+    assert_eq!(check_step(&mut cursor, 0, records, Kind::Closed), Step::End(Kind::Closed));
 }
 
 /// The writer appends `appended` records, leaves half a claim behind, and dies: the kernel releases its lock. A reader
@@ -258,10 +251,9 @@ fn death(mutant: Mutant, appended: u64) {
         let (memory, lock) = (memory.share(), Arc::clone(&lock));
         let frozen = Arc::clone(&memory.frozen);
         thread::spawn(move || {
-            let whole = memory.share();
             let mut cursor = cursor(memory, 0, false);
             loop {
-                if check_step(&mut cursor, &whole, 0, appended, Kind::Closed) != Step::Nothing {
+                if check_step(&mut cursor, 0, appended, Kind::Closed) != Step::Nothing {
                     continue;
                 }
                 let silence = cursor.silence(&Whole, || {
@@ -315,7 +307,7 @@ fn open_and_read(file: &File, life: u64, records: u64, end: Kind) {
         assert_eq!(file.header.load(Ordering::Relaxed), life, "the header of another life");
         let mut cursor = cursor(file.memory.share(), life, false);
         for _ in 0..3 {
-            check_step(&mut cursor, &file.memory, life, records, end);
+            check_step(&mut cursor, life, records, end);
         }
     }
     file.readers.fetch_sub(1, Ordering::Release);
