@@ -85,6 +85,8 @@ pub struct EndPoint {
 /// looked at, and a truncated file ends the process by SIGBUS. Damage that is in the file when it is read is no such
 /// thing: it is found by checks, and lengths are compared with the file's before they are used.
 ///
+/// For files that a stranger may write to there is the [`CopyingReader`](crate::CopyingReader), which survives anything.
+///
 /// # Example: read what is there
 ///
 /// ```

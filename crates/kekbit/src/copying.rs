@@ -44,7 +44,7 @@ use crate::wait::Wait;
 ///
 /// It has the methods of a [`Reader`](crate::Reader), and the same records, ends and errors; but it never maps the file, so
 /// that nothing that happens to the file can raise a signal or change a record that was lent. Use it where somebody whom
-/// you do not trust has permission to write to the file; for all others [`Channel`](crate::Channel) is several times as
+/// you do not trust has permission to write to the file; for all others [`Channel`](crate::Channel) is a few times as
 /// fast, and simpler.
 ///
 /// # Trust

@@ -86,13 +86,15 @@ const ATTEMPTS: u32 = 100;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 
 fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
-    let opened = look_into(path, options)?;
+    let mut opened = look_into(path, options)?;
     let map = Map::new(&opened.file, opened.header.regions.data + opened.reach, Access::Read)
         .opening("map", path)?;
     if options.random {
         map.expect_random().opening("advise on", path)?;
     }
-    Ok(Channel::new(Mapped { opened, map: Arc::new(map) }))
+    let map = Arc::new(map);
+    opened.front = opened.live.then(|| Arc::clone(&map));
+    Ok(Channel::new(Mapped { opened, map }))
 }
 
 /// Opens the file and finds out what it is and what may be believed of it. Nothing is mapped.
@@ -161,6 +163,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         belief: Belief::LIVE,
         data_len,
         reach: if live { header.capacity } else { data_len },
+        front: None,
         header,
     };
     if !live {

@@ -1,9 +1,10 @@
-//! An opened channel file: its header, what may be believed of it, and its index. All of it is read with `pread`, from
-//! copies: so this serves those who map the file, and those who do not trust it.
+//! An opened channel file: its header, what may be believed of it, and its index. All of it is copied before it is checked,
+//! so that this serves those who map the file, and those who do not trust it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cursor::{Belief, Growth, Rules};
@@ -12,6 +13,7 @@ use crate::layout::control::{SLOT, SLOTS, Slot, TRAIL, TRAIL_SLOTS};
 use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
 use crate::layout::frame::{Checksum, WORD};
 use crate::layout::header::Header;
+use crate::memory::map::Map;
 use crate::record::Record;
 use crate::stages::StageLayout;
 use crate::sys::lock::{self, Role};
@@ -38,6 +40,9 @@ pub(crate) struct Opened {
     pub(crate) data_len: u64,
     /// Bytes of the data region that the file can ever have: of a dead writer's, those that it has.
     pub(crate) reach: u64,
+    /// The mapping through which control and index may be read: of a live writer's file that is trusted. They are reserved,
+    /// and a look there costs less than a system call.
+    pub(crate) front: Option<Arc<Map>>,
 }
 
 /// What is read, for those who walk over it: the mapped file, or copies of it.
@@ -100,9 +105,13 @@ impl Opened {
         Slot::newer(a, b).map_or(0, |slot| slot.synced.min(self.header.capacity))
     }
 
-    /// `N` bytes at `at` of the file, if it has them. Not through a mapping: the index of a copy may have holes, and touching
-    /// one on a full tmpfs would raise SIGBUS. The writer may be changing them, so their check must be checked.
+    /// `N` bytes at `at` of control or index, if the file has them. The writer may be changing them, so their check must be
+    /// checked.
     pub(crate) fn words<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
+        if let Some(map) = &self.front {
+            return Some(map.words(at));
+        }
+        // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
         let mut bytes = [0; N];
         self.file.read_exact_at(&mut bytes, at).ok()?;
         Some(bytes)
