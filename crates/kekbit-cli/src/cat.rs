@@ -8,6 +8,7 @@ use kekbit::{Channel, Start, State, Verify};
 
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
+use crate::source::{Source, TrustArgs};
 use crate::{progress, values};
 
 /// Print the records that are there, and end
@@ -18,11 +19,14 @@ use crate::{progress, values};
 ///
 /// POS is where to begin: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the first
 /// record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end prints nothing.
+///
+/// Without --untrusted nobody but kekbit may write to the file or cut it while it is read.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek cat log.kek
   kek cat --from -100 --json log.kek | jq -r .ts
   kek cat --from @2026-01-01T12:00:00Z -n 10 log.kek
+  kek cat --untrusted /tmp/of-a-stranger.kek
   kek cat --framed old.kek | kek write --framed new.kek")]
 pub(crate) struct CatArgs {
     /// The channel
@@ -37,35 +41,39 @@ pub(crate) struct CatArgs {
     count: Option<u64>,
 
     #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
     form: FormArgs,
 }
 
 impl CatArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let few = is_near_end(self.from);
-        let channel = Channel::options().verify(Verify::Always).random_access(few).open(&self.path)?;
+        let options = Channel::options().verify(Verify::Always).random_access(few);
+        let mut source = Source::open(&self.path, options, self.trust)?;
         let mut output = Output::stdout(self.form)?;
         let progress = match output.is_file() {
-            true => progress::bar(Some(channel.synced_tail().offset().max(channel.reserved())), "printing"),
+            true => progress::bar(Some(source.expected_len()), "printing"),
             false => ProgressBar::hidden(),
         };
-        let printed = self.print(&channel, &mut output, &progress);
+        let printed = self.print(&mut source, &mut output, &progress);
         progress.finish_and_clear();
         // The good records first, then what is wrong behind them.
         output.flush()?;
         printed.map(|()| Exit::Done).map_err(|failure| failure.about(&self.path))
     }
 
-    fn print(&self, channel: &Channel, output: &mut Output, progress: &ProgressBar) -> Result<(), Failure> {
-        let end = there_now(channel)?;
-        mention_inexact_time(channel, self.from);
+    fn print(&self, source: &mut Source, output: &mut Output, progress: &ProgressBar) -> Result<(), Failure> {
+        let end = there_now(source)?;
+        mention_inexact_time(source, self.from);
         let mut left = self.count.unwrap_or(u64::MAX);
         if left == 0 {
             return Ok(());
         }
         let mut shown = 0;
-        for record in channel.records_from(self.from)? {
-            let record = record?;
+        source.seek(self.from)?;
+        while let Some(record) = source.try_next()? {
             if record.sequence() >= end {
                 break;
             }
@@ -80,7 +88,7 @@ impl CatArgs {
                 return Ok(());
             }
         }
-        mention_torn(channel);
+        mention_torn(source);
         Ok(())
     }
 }
@@ -88,19 +96,19 @@ impl CatArgs {
 const PROGRESS_STEP: u64 = 1 << 20;
 
 /// Sequence behind the last record that is there now: a live writer could go on for ever.
-fn there_now(channel: &Channel) -> Result<u64, Failure> {
-    if !channel.writer_lives()? {
+fn there_now(source: &Source) -> Result<u64, Failure> {
+    if !source.writer_lives()? {
         return Ok(u64::MAX);
     }
     // Damage is for the walk itself to find, behind the good records.
-    Ok(channel.end_point().map_or(u64::MAX, |end| end.sequence))
+    Ok(source.end_point().map_or(u64::MAX, |end| end.sequence))
 }
 
 /// A torn channel is printed as far as it is good. Says so, since more had been written.
-pub(crate) fn mention_torn(channel: &Channel) {
+pub(crate) fn mention_torn(source: &Source) {
     // Where there is damage, that is reported instead.
-    if channel.end_point().is_ok_and(|end| end.state == State::Torn) {
-        note(format_args!("{}: torn: what follows is damaged or lost", channel.path().display()));
+    if source.end_point().is_ok_and(|end| end.state == State::Torn) {
+        note(format_args!("{}: torn: what follows is damaged or lost", source.path().display()));
     }
 }
 
@@ -112,9 +120,9 @@ pub(crate) fn is_near_end(start: Start) -> bool {
 const FEW: u64 = 1000;
 
 /// Without timestamps a time is found by block only. Says so, since more is printed than was asked for.
-pub(crate) fn mention_inexact_time(channel: &Channel, start: Start) {
-    if matches!(start, Start::Time(_)) && !channel.seeks_time_exactly() {
-        let path = channel.path().display();
+pub(crate) fn mention_inexact_time(source: &Source, start: Start) {
+    if matches!(start, Start::Time(_)) && !source.seeks_time_exactly() {
+        let path = source.path().display();
         note(format_args!(
             "{path}: its records carry no timestamps: beginning with the block that may hold that time"
         ));

@@ -4,6 +4,7 @@
 //!
 //! - [`values`]: sizes, durations, positions, times
 //! - [`input`], [`split`], [`arrival`]: bytes from files and standard input, records from bytes, and their times
+//! - [`source`]: channels that are mapped, or copied out of their files
 //! - [`output`], [`pipe`]: the forms in which records are printed, and what they often go through
 //! - [`signals`], [`progress`], [`exit`]: signals, progress bars, exit codes and diagnostics
 
@@ -18,6 +19,7 @@ mod output;
 mod pipe;
 mod progress;
 mod signals;
+mod source;
 mod split;
 
 mod cat;

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use kekbit::{Channel, End, Reader, Start, Wait};
+use kekbit::{Channel, End, Start, Wait};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cat::{is_near_end, mention_inexact_time, mention_torn};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
+use crate::source::{Source, TrustArgs};
 use crate::values;
 
 /// Print the last records, and follow the channel until it ends
@@ -25,6 +26,8 @@ use crate::values;
 /// POS is where to begin instead: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the
 /// first record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end is waited
 /// for with -f, and prints nothing without.
+///
+/// Without --untrusted nobody but kekbit may write to the file or cut it while it is read.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek tail log.kek
@@ -60,6 +63,9 @@ pub(crate) struct TailArgs {
     wait: Option<Option<Duration>>,
 
     #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
     form: FormArgs,
 }
 
@@ -76,14 +82,15 @@ impl TailArgs {
         }
         let start = self.from.unwrap_or(Start::Last(self.count));
         let few = is_near_end(start) && !self.follow;
-        let channel = Channel::options().random_access(few).open(&self.path)?;
-        mention_inexact_time(&channel, start);
-        let followed = channel.reader(start).map_err(Failure::from).and_then(|mut reader| {
-            reader.set_durable(self.durable);
+        let options = Channel::options().random_access(few);
+        let mut source = Source::open(&self.path, options, self.trust)?;
+        mention_inexact_time(&source, start);
+        let followed = source.seek(start).map_err(Failure::from).and_then(|()| {
+            source.set_durable(self.durable);
             if self.follow {
-                follow(&mut reader, &mut output).map(Some)
+                follow(&mut source, &mut output).map(Some)
             } else {
-                print(&mut reader, &mut output).map(|()| None)
+                print(&mut source, &mut output).map(|()| None)
             }
         });
         // The good records first, then what is wrong behind them.
@@ -122,26 +129,26 @@ impl TailArgs {
     }
 }
 
-fn print(reader: &mut Reader, output: &mut Output) -> Result<(), Failure> {
+fn print(source: &mut Source, output: &mut Output) -> Result<(), Failure> {
     // What a live writer appends meanwhile is not waited for, nor chased.
-    let end = reader.channel().end_point().map_or(u64::MAX, |end| end.sequence);
-    while let Some(record) = reader.try_next()?.filter(|record| record.sequence() < end) {
+    let end = source.end_point().map_or(u64::MAX, |end| end.sequence);
+    while let Some(record) = source.try_next()?.filter(|record| record.sequence() < end) {
         output.record(&record)?;
     }
-    mention_torn(reader.channel());
+    mention_torn(source);
     Ok(())
 }
 
-fn follow(reader: &mut Reader, output: &mut Output) -> Result<End, Failure> {
+fn follow(source: &mut Source, output: &mut Output) -> Result<End, Failure> {
     loop {
-        while let Some(record) = reader.try_next()? {
+        while let Some(record) = source.try_next()? {
             output.record(&record)?;
         }
         // Caught up: somebody may be waiting for these.
         output.flush()?;
-        if let Some(record) = reader.next(Wait::backoff().at_most(LOOK_AT_OUTPUT))? {
+        if let Some(record) = source.next(Wait::backoff().at_most(LOOK_AT_OUTPUT))? {
             output.record(&record)?;
-        } else if let Some(end) = reader.end() {
+        } else if let Some(end) = source.end() {
             return Ok(end);
         } else if is_closed(output) {
             return Err(Failure::output(std::io::ErrorKind::BrokenPipe.into()));

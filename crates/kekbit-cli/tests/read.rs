@@ -395,3 +395,36 @@ fn a_durable_follower_prints_only_what_is_synced() {
         assert!(stderr.contains("abandoned: the writer is dead") && stderr.contains(says), "{stderr}");
     }
 }
+
+#[test]
+fn untrusted_prints_the_same_and_says_the_same() {
+    let place = Place::new();
+    let lines: String = (0..5000).map(|n| format!("record number {n}\n")).collect();
+    let closed = place.channel("closed.kek", &lines);
+    let abandoned = place.abandoned("abandoned.kek", FIVE);
+    let damaged = place.channel("damaged.kek", FIVE);
+    let file = std::fs::File::options().read(true).write(true).open(&damaged).unwrap();
+    let mut data = [0; 8];
+    file.read_exact_at(&mut data, 160).unwrap();
+    file.write_all_at(b"\xA5", u64::from_le_bytes(data) + 60).unwrap();
+    let cut = place.file("cut.kek", &std::fs::read(&closed).unwrap()[..50_000]);
+    let none = place.path("none.kek");
+    for path in [&closed, &abandoned, &damaged, &cut, &none] {
+        for arguments in [
+            &["cat"][..],
+            &["cat", "--json", "--from", "3", "-n", "2"],
+            &["cat", "--from", "-2"],
+            &["tail"],
+            &["tail", "-f", "--from", "start"],
+            &["tail", "-n", "3", "--hex"],
+            &["verify"],
+        ] {
+            let trusting = kek().args(arguments).arg(path).run("");
+            let copying = kek().args(arguments).arg("--untrusted").arg(path).run("");
+            assert_eq!(copying, trusting, "{arguments:?} {path:?}");
+        }
+    }
+    let fifo = place.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_fails(&kek().args(["cat", "--untrusted"]).arg(&fifo).run(""), 3, "not a regular file");
+}

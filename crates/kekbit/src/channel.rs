@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +16,17 @@ use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
 use crate::layout::entry::Entry;
 use crate::layout::frame::{Checksum, Kind};
 use crate::layout::header::{DRAFT, Header};
-use crate::memory::map::{BorrowedView, OwnedView, SharedBytes};
+use crate::memory::Memory;
+use crate::memory::map::{BorrowedView, Map, OwnedView, SharedBytes};
 use crate::open::ReadOptions;
-use crate::opened::Opened;
-use crate::publish::Window;
+use crate::opened::{Opened, Source};
+use crate::publish::{Place, Window};
 use crate::reader::Reader;
+use crate::record::Record;
 use crate::records::Records;
 use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
 use crate::sys::file;
-use crate::sys::lock::{self, Role};
 use crate::time::TickUnit;
 
 /// How a channel stands.
@@ -83,6 +85,8 @@ pub struct EndPoint {
 /// looked at, and a truncated file ends the process by SIGBUS. Damage that is in the file when it is read is no such
 /// thing: it is found by checks, and lengths are compared with the file's before they are used.
 ///
+/// For files that a stranger may write to there is the [`CopyingReader`](crate::CopyingReader), which survives anything.
+///
 /// # Example: read what is there
 ///
 /// ```
@@ -111,7 +115,23 @@ pub struct EndPoint {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Channel {
-    inner: Arc<Opened>,
+    inner: Arc<Mapped>,
+}
+
+/// What all clones of a channel share.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    pub(crate) opened: Opened,
+    pub(crate) map: Arc<Map>,
+}
+
+impl Deref for Mapped {
+    type Target = Opened;
+
+    #[inline]
+    fn deref(&self) -> &Opened {
+        &self.opened
+    }
 }
 
 impl Channel {
@@ -129,8 +149,8 @@ impl Channel {
         ReadOptions::default()
     }
 
-    pub(crate) fn new(opened: Opened) -> Channel {
-        Channel { inner: Arc::new(opened) }
+    pub(crate) fn new(mapped: Mapped) -> Channel {
+        Channel { inner: Arc::new(mapped) }
     }
 
     /// Whether `file` is this channel's.
@@ -152,11 +172,11 @@ impl Channel {
     }
 
     /// A cursor that borrows this channel, at the first frame.
-    pub(crate) fn cursor(&self) -> Cursor<BorrowedView<'_>> {
+    pub(crate) fn cursor(&self) -> Cursor<Window<BorrowedView<'_>>> {
         self.cursor_with(self.inner.rules())
     }
 
-    fn cursor_with(&self, rules: Rules) -> Cursor<BorrowedView<'_>> {
+    fn cursor_with(&self, rules: Rules) -> Cursor<Window<BorrowedView<'_>>> {
         let inner = &*self.inner;
         let view = BorrowedView::borrowed(&inner.map, inner.header.regions.data);
         let window = Window::new(view, inner.data_len);
@@ -164,7 +184,7 @@ impl Channel {
     }
 
     /// A cursor that keeps the mapping alive by itself, at the first frame.
-    pub(crate) fn owned_cursor(&self) -> Cursor<OwnedView> {
+    pub(crate) fn owned_cursor(&self) -> Cursor<Window<OwnedView>> {
         let inner = &*self.inner;
         let view = OwnedView::owned(Arc::clone(&inner.map), inner.header.regions.data);
         let window = Window::new(view, inner.data_len);
@@ -202,10 +222,7 @@ impl Channel {
     ///
     /// See [`ReadError`].
     pub fn end_point(&self) -> Result<EndPoint, ReadError> {
-        let mut cursor = self.cursor();
-        let last = self.last_entry(|_| true);
-        cursor.move_to(last.position, last.sequence, self)?;
-        self.walk_to_end(&mut cursor, |_| ())
+        end_point(self, &mut self.cursor())
     }
 
     /// Checks every record from the first on, whatever the options said, and tells where the channel ends. Calls
@@ -216,37 +233,7 @@ impl Channel {
     /// See [`ReadError`]; the position is that of the first damage.
     pub fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
         let rules = Rules { verify: true, ..self.inner.rules() };
-        self.walk_to_end(&mut self.cursor_with(rules), progress)
-    }
-
-    fn walk_to_end(
-        &self,
-        cursor: &mut Cursor<BorrowedView<'_>>,
-        mut progress: impl FnMut(Position),
-    ) -> Result<EndPoint, ReadError> {
-        let mut next = 0;
-        let (state, sealed) = loop {
-            match cursor.step(self)? {
-                Step::Record => {
-                    if cursor.position() >= next {
-                        progress(Position::new(cursor.position()));
-                        next = cursor.position() + (64 << 10);
-                    }
-                }
-                Step::End(kind) => break (end_state(kind), true),
-                Step::Torn => break (State::Torn, false),
-                // This cursor does not stop at the durable tail.
-                Step::Unsynced => {}
-                Step::Nothing => match cursor.silence(|| self.writer_lives())? {
-                    Silence::Broken => {}
-                    Silence::Pause => break (State::Open, false),
-                    Silence::Final => break (State::Abandoned, false),
-                },
-            }
-        };
-        let position = Position::new(cursor.position());
-        progress(position);
-        Ok(EndPoint { position, sequence: cursor.sequence(), state, sealed })
+        walk_to_end(self, &mut self.cursor_with(rules), progress)
     }
 
     /// Asks the kernel whether the writer lives. A system call.
@@ -255,11 +242,7 @@ impl Channel {
     ///
     /// If the file system does not support the question.
     pub fn writer_lives(&self) -> Result<bool, ReadError> {
-        if !self.inner.live {
-            // It was dead already, and nobody can take its place.
-            return Ok(false);
-        }
-        lock::is_held(&self.inner.file, Role::Writer).reading("ask for the writer")
+        self.inner.writer_lives()
     }
 
     /// The last entry of index and trail that exists and for which `wanted` is true; it must be true of all earlier
@@ -305,8 +288,7 @@ impl Channel {
 
     /// How long to wait for a sign of life of the writer; `None` is for ever.
     pub fn timeout(&self) -> Option<Duration> {
-        let header = &self.inner.header;
-        (header.timeout != 0).then(|| header.tick.duration(header.timeout))
+        self.inner.timeout()
     }
 
     /// The unit in which the timeout is recorded.
@@ -400,15 +382,82 @@ impl Channel {
     }
 }
 
-impl Growth for Channel {
-    fn data_len(&self) -> Result<u64, ReadError> {
-        let len = self.inner.file.metadata().reading("look up the file's length")?.len();
-        Ok(len.min(self.inner.map.len()).saturating_sub(self.inner.header.regions.data) & !7)
+impl<M: Memory> Growth<Window<M>> for Channel {
+    fn grow(&self, window: &mut Window<M>, _: u64) -> Result<bool, ReadError> {
+        let len = self.inner.data_len()?;
+        let grown = len > window.bound();
+        if grown {
+            window.set_bound(len);
+        }
+        Ok(grown)
+    }
+
+    fn jump(&self, window: &mut Window<M>, at: u64) -> Result<bool, ReadError> {
+        Ok(window.move_to(at) || (self.grow(window, at)? && window.move_to(at)))
     }
 
     fn durable_tail(&self) -> u64 {
         // What is left of another boot has come from the disk.
         if self.inner.other_boot { u64::MAX } else { self.synced_tail().offset() }
+    }
+}
+
+/// Where `source` ends at the moment, from the last entry of its index on.
+pub(crate) fn end_point<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
+) -> Result<EndPoint, ReadError> {
+    let last = source.last_entry(|_| true)?;
+    cursor.move_to(last.position, last.sequence, source)?;
+    walk_to_end(source, cursor, |_| ())
+}
+
+/// Walks `cursor` to where `source` ends at the moment.
+pub(crate) fn walk_to_end<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
+    mut progress: impl FnMut(Position),
+) -> Result<EndPoint, ReadError> {
+    let mut next = 0;
+    let (state, sealed) = loop {
+        match cursor.step(source)? {
+            Step::Record => {
+                if cursor.position() >= next {
+                    progress(Position::new(cursor.position()));
+                    next = cursor.position() + (64 << 10);
+                }
+            }
+            Step::End(kind) => break (end_state(kind), true),
+            Step::Torn => break (State::Torn, false),
+            // This cursor does not stop at the durable tail.
+            Step::Unsynced => {}
+            Step::Nothing => match cursor.silence(source, || source.opened().writer_lives())? {
+                Silence::Broken => {}
+                Silence::Pause => break (State::Open, false),
+                Silence::Final => break (State::Abandoned, false),
+            },
+        }
+    };
+    let position = Position::new(cursor.position());
+    progress(position);
+    Ok(EndPoint { position, sequence: cursor.sequence(), state, sealed })
+}
+
+impl<M: Memory> Source<Window<M>> for Channel {
+    fn opened(&self) -> &Opened {
+        &self.inner.opened
+    }
+
+    fn heartbeat_nanos(&self) -> u64 {
+        Channel::heartbeat_nanos(self)
+    }
+
+    fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r> {
+        Record::new(stored, position, sequence, self)
+    }
+
+    fn prepare(&self, from: u64, len: u64) {
+        Channel::prepare(self, from, len);
     }
 }
 

@@ -12,8 +12,7 @@ use crate::error::ReadError;
 use crate::layout::crc::crc32c_padded;
 use crate::layout::frame::{BATCH_HEADER, Checksum, Head, Kind, Salt, WORD, frame_len};
 use crate::layout::{u32_at, u64_at};
-use crate::memory::Memory;
-use crate::publish::Window;
+use crate::publish::Place;
 
 /// What a reader may believe of a channel, found out when it is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,10 +69,18 @@ pub(crate) enum Silence {
     Final,
 }
 
-/// Tells how far a channel has come by now.
-pub(crate) trait Growth {
-    /// Bytes of the data region that the file has.
-    fn data_len(&self) -> Result<u64, ReadError>;
+/// Tells how far a channel has come by now, and lets a place reach that far.
+pub(crate) trait Growth<P> {
+    /// Lets `place` reach farther, to `needed` if that is possible; whether it does.
+    fn grow(&self, place: &mut P, needed: u64) -> Result<bool, ReadError>;
+
+    /// Moves `place` to `at`, which may be far away; `false`, and nowhere, if the file does not reach that far.
+    fn jump(&self, place: &mut P, at: u64) -> Result<bool, ReadError>;
+
+    /// Lets `place` show what the file holds by now; `false` if it does that anyway.
+    fn look_again(&self, _place: &mut P) -> Result<bool, ReadError> {
+        Ok(false)
+    }
 
     /// Position before which everything is durable.
     fn durable_tail(&self) -> u64;
@@ -81,8 +88,8 @@ pub(crate) trait Growth {
 
 /// A place between records.
 #[derive(Debug)]
-pub(crate) struct Cursor<M> {
-    window: Window<M>,
+pub(crate) struct Cursor<P> {
+    window: P,
     /// Sequence of the next record.
     sequence: u64,
     /// Position of the batch that was entered last, and where it ends.
@@ -101,9 +108,9 @@ pub(crate) struct Cursor<M> {
     span: u32,
 }
 
-impl<M: Memory> Cursor<M> {
+impl<P: Place> Cursor<P> {
     /// A cursor at the first frame.
-    pub(crate) fn new(window: Window<M>, first_sequence: u64, rules: Rules) -> Cursor<M> {
+    pub(crate) fn new(window: P, first_sequence: u64, rules: Rules) -> Cursor<P> {
         let least = (Kind::Record as u32) << 28 | rules.around;
         let span = rules.max_record_len.saturating_sub(rules.around);
         Cursor {
@@ -133,7 +140,7 @@ impl<M: Memory> Cursor<M> {
     }
 
     /// Whether what lies at this place is not durable by now, as far as anybody cares.
-    pub(crate) fn is_unsynced(&mut self, growth: &impl Growth) -> bool {
+    pub(crate) fn is_unsynced(&mut self, growth: &impl Growth<P>) -> bool {
         let at = self.window.at();
         if at >= self.durable {
             self.durable = growth.durable_tail();
@@ -147,9 +154,9 @@ impl<M: Memory> Cursor<M> {
         &mut self,
         position: u64,
         sequence: u64,
-        growth: &impl Growth,
+        growth: &impl Growth<P>,
     ) -> Result<bool, ReadError> {
-        let moved = self.window.move_to(position) || (self.grow(growth)? && self.window.move_to(position));
+        let moved = growth.jump(&mut self.window, position)?;
         if moved {
             self.sequence = sequence;
             self.batch = (0, 0);
@@ -184,7 +191,7 @@ impl<M: Memory> Cursor<M> {
 
     /// The current record, as it is stored.
     #[inline]
-    pub(crate) fn record(&self) -> M::Bytes<'_> {
+    pub(crate) fn record(&self) -> P::Bytes<'_> {
         self.window.payload()
     }
 
@@ -195,7 +202,12 @@ impl<M: Memory> Cursor<M> {
 
     /// Finds out what it means that [`Cursor::step`] has found nothing. `writer_lives` asks the kernel; it is not asked
     /// if something has been written meanwhile.
-    pub(crate) fn silence<E>(&self, writer_lives: impl FnOnce() -> Result<bool, E>) -> Result<Silence, E> {
+    pub(crate) fn silence(
+        &mut self,
+        growth: &impl Growth<P>,
+        writer_lives: impl FnOnce() -> Result<bool, ReadError>,
+    ) -> Result<Silence, ReadError> {
+        growth.look_again(&mut self.window)?;
         if self.is_written() {
             return Ok(Silence::Broken);
         }
@@ -204,12 +216,13 @@ impl<M: Memory> Cursor<M> {
         }
         // It may have written between the look and its death: look again. The answer comes from the kernel, whose lock
         // orders it after the writer's last store, so that what is not written now never will be.
+        growth.look_again(&mut self.window)?;
         Ok(if self.is_written() { Silence::Broken } else { Silence::Final })
     }
 
     /// Takes the next record, if there is one.
     #[inline]
-    pub(crate) fn step(&mut self, growth: &impl Growth) -> Result<Step, ReadError> {
+    pub(crate) fn step(&mut self, growth: &impl Growth<P>) -> Result<Step, ReadError> {
         let head = self.window.head();
         if !self.careful && head.kl().wrapping_sub(self.least) <= self.span {
             let at = self.position();
@@ -219,12 +232,29 @@ impl<M: Memory> Cursor<M> {
                 return Ok(Step::Record);
             }
         }
-        self.step_carefully(head, growth)
+        self.step_surely(head, growth)
     }
 
-    /// Everything but an unverified record that lies within the known bound.
+    /// Everything but an unverified record that lies within the known bound. What speaks against a frame is believed
+    /// only after another look: it may have been copied while it was written.
     #[inline(never)]
-    fn step_carefully(&mut self, mut head: Head, growth: &impl Growth) -> Result<Step, ReadError> {
+    fn step_surely(&mut self, mut head: Head, growth: &impl Growth<P>) -> Result<Step, ReadError> {
+        let mut looked_at = None;
+        loop {
+            let step = self.step_carefully(head, growth);
+            if matches!(step, Ok(Step::Record | Step::End(_) | Step::Unsynced) | Err(ReadError::Io { .. })) {
+                return step;
+            }
+            let at = self.window.at();
+            if looked_at == Some(at) || !growth.look_again(&mut self.window)? {
+                return step;
+            }
+            looked_at = Some(at);
+            head = self.window.head();
+        }
+    }
+
+    fn step_carefully(&mut self, mut head: Head, growth: &impl Growth<P>) -> Result<Step, ReadError> {
         self.held_back = false;
         loop {
             let at = self.window.at();
@@ -257,6 +287,10 @@ impl<M: Memory> Cursor<M> {
                     self.invalid("a terminal frame does not pass its check")
                 };
             }
+            // Before anything is done about its length.
+            if kind == Kind::Record && head.kl().wrapping_sub(self.least) > self.span {
+                return self.invalid("a record has an impossible length");
+            }
             let position = self.position();
             if !self.take(head, growth)? {
                 return self.invalid("a frame reaches past the end of the file");
@@ -268,10 +302,6 @@ impl<M: Memory> Cursor<M> {
             }
             match kind {
                 Kind::Record => {
-                    if head.kl().wrapping_sub(self.least) > self.span {
-                        self.window.move_to(at);
-                        return self.invalid("a record has an impossible length");
-                    }
                     self.taken = position;
                     self.sequence += 1;
                     return Ok(Step::Record);
@@ -296,7 +326,7 @@ impl<M: Memory> Cursor<M> {
     }
 
     /// An intact frame of an unknown kind is not damage, but something that a newer version has to say.
-    fn unknown(&mut self, head: Head, growth: &impl Growth) -> Result<Step, ReadError> {
+    fn unknown(&mut self, head: Head, growth: &impl Growth<P>) -> Result<Step, ReadError> {
         let at = self.window.at();
         let intact = self.take(head, growth)? && self.passes(at, head);
         self.window.move_to(at);
@@ -307,19 +337,12 @@ impl<M: Memory> Cursor<M> {
     }
 
     /// Takes the frame, if need be after asking how far the file reaches by now.
-    fn take(&mut self, head: Head, growth: &impl Growth) -> Result<bool, ReadError> {
-        Ok(self.window.take(head) || (self.grow(growth)? && self.window.take(head)))
-    }
-
-    /// Asks how far the file reaches by now; whether that is farther than was known.
-    #[cold]
-    fn grow(&mut self, growth: &impl Growth) -> Result<bool, ReadError> {
-        let len = growth.data_len()?;
-        let grown = len > self.window.bound();
-        if grown {
-            self.window.set_bound(len);
+    fn take(&mut self, head: Head, growth: &impl Growth<P>) -> Result<bool, ReadError> {
+        if self.window.take(head) {
+            return Ok(true);
         }
-        Ok(grown)
+        let needed = self.window.at() + frame_len(head.len()) + WORD;
+        Ok(growth.grow(&mut self.window, needed)? && self.window.take(head))
     }
 
     /// Whether the frame that was taken at `at` passes its check.

@@ -22,12 +22,14 @@
 //!   written, from any [`Start`], with any [`Wait`].
 //! - [`Handler`] is a stage of the write operation; [`Timestamp`] and [`SequenceStamp`] are built in, [`Decoder`]
 //!   undoes the others.
+//! - [`CopyingReader`] reads the files of those who are not trusted.
 //! - [`Channel::seal`] ends a channel whose writer has died.
 //!
 //! # Trust
 //!
 //! Channels are read straight from memory-mapped files. That is sound as long as nobody but kekbit writes to such a
-//! file or truncates it while it is open; see [`Channel`].
+//! file or truncates it while it is open; see [`Channel`]. Files that strangers may write to are read by a
+//! [`CopyingReader`], which maps nothing and survives whatever is done to the file.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -64,8 +66,10 @@ mod claim;
 mod shared;
 
 mod channel;
+mod copying;
 mod cursor;
 mod decoder;
+mod follow;
 mod open;
 mod opened;
 mod reader;
@@ -81,6 +85,7 @@ mod loom_tests;
 pub use batch::Batch;
 pub use channel::{Channel, EndPoint, State};
 pub use claim::Claim;
+pub use copying::CopyingReader;
 pub use decoder::{DecodeError, Decoded, Decoder, DecoderBuilder};
 pub use encode::{Encode, EncodeError};
 pub use error::{

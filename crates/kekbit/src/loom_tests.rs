@@ -8,7 +8,6 @@
 //! Each model is run once as it is and must pass, and once for each [`Mutant`] that it is there to catch, and must fail.
 //! Two readers are explored up to a number of preemptions, which the test names; everything else to the end.
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool as PlainBool, AtomicU64 as PlainU64, AtomicUsize as PlainUsize};
@@ -20,7 +19,7 @@ use crate::cursor::{Belief, Cursor, Growth, Rules, Silence, Step};
 use crate::error::ReadError;
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, kind_and_length};
 use crate::memory::{Memory, WriteMemory, ordering};
-use crate::publish::{Room, Window};
+use crate::publish::{Place, Room, Window};
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,11 +113,15 @@ impl WriteMemory for Words {
 }
 
 /// The file reaches as far as the memory.
-struct Whole(u64);
+struct Whole;
 
-impl Growth for Whole {
-    fn data_len(&self) -> Result<u64, ReadError> {
-        Ok(self.0)
+impl Growth<Window<Words>> for Whole {
+    fn grow(&self, _: &mut Window<Words>, _: u64) -> Result<bool, ReadError> {
+        Ok(false)
+    }
+
+    fn jump(&self, window: &mut Window<Words>, at: u64) -> Result<bool, ReadError> {
+        Ok(window.move_to(at))
     }
 
     fn durable_tail(&self) -> u64 {
@@ -150,7 +153,7 @@ fn claim(memory: &Words, tail: u64, words: usize) {
 }
 
 /// A reader of life `life` at the beginning.
-fn cursor(memory: Words, life: u64, verify: bool) -> Cursor<Words> {
+fn cursor(memory: Words, life: u64, verify: bool) -> Cursor<Window<Words>> {
     let rules = Rules {
         salt: salt(life),
         checksum: Checksum::Crc32c,
@@ -177,9 +180,9 @@ fn batch(first: u64) -> Vec<u8> {
 }
 
 /// Takes a step, and checks what it finds against the `records` records and the `end` of life `life`.
-fn check_step(cursor: &mut Cursor<Words>, memory: &Words, life: u64, records: u64, end: Kind) -> Step {
+fn check_step(cursor: &mut Cursor<Window<Words>>, life: u64, records: u64, end: Kind) -> Step {
     let before = cursor.sequence();
-    let step = cursor.step(&Whole(memory.len())).expect("a live channel is never damaged");
+    let step = cursor.step(&Whole).expect("a live channel is never damaged");
     match step {
         Step::Record => {
             assert!(before < records, "a record that was never written");
@@ -198,7 +201,7 @@ fn check_step(cursor: &mut Cursor<Words>, memory: &Words, life: u64, records: u6
 fn follow(memory: &Words, verify: bool, polls: usize, records: u64) {
     let mut cursor = cursor(memory.share(), 0, verify);
     for _ in 0..polls {
-        match check_step(&mut cursor, memory, 0, records, Kind::Closed) {
+        match check_step(&mut cursor, 0, records, Kind::Closed) {
             Step::End(_) => return,
             Step::Nothing => thread::yield_now(),
             _ => {}
@@ -233,9 +236,9 @@ fn stream(mutant: Mutant, readers: &'static [bool], with_batch: bool) {
     }
     let mut cursor = cursor(memory.share(), 0, true);
     for _ in 0..records {
-        assert_eq!(check_step(&mut cursor, &memory, 0, records, Kind::Closed), Step::Record);
+        assert_eq!(check_step(&mut cursor, 0, records, Kind::Closed), Step::Record);
     }
-    assert_eq!(check_step(&mut cursor, &memory, 0, records, Kind::Closed), Step::End(Kind::Closed));
+    assert_eq!(check_step(&mut cursor, 0, records, Kind::Closed), Step::End(Kind::Closed));
 }
 
 /// The writer appends `appended` records, leaves half a claim behind, and dies: the kernel releases its lock. A reader
@@ -248,22 +251,22 @@ fn death(mutant: Mutant, appended: u64) {
         let (memory, lock) = (memory.share(), Arc::clone(&lock));
         let frozen = Arc::clone(&memory.frozen);
         thread::spawn(move || {
-            let whole = memory.share();
             let mut cursor = cursor(memory, 0, false);
             loop {
-                if check_step(&mut cursor, &whole, 0, appended, Kind::Closed) != Step::Nothing {
+                if check_step(&mut cursor, 0, appended, Kind::Closed) != Step::Nothing {
                     continue;
                 }
-                let silence = cursor.silence(|| {
+                let silence = cursor.silence(&Whole, || {
                     let lives = lock.load(Ordering::Acquire);
                     frozen.store(mutant == Mutant::NoSecondLook, Ordering::Relaxed);
-                    Ok::<_, Infallible>(lives)
+                    Ok(lives)
                 });
                 frozen.store(false, Ordering::Relaxed);
                 match silence {
                     Ok(Silence::Broken) => {}
                     Ok(Silence::Pause) => thread::yield_now(),
                     Ok(Silence::Final) => break,
+                    Err(error) => panic!("nothing was read: {error}"),
                 }
             }
             assert_eq!(cursor.sequence(), appended, "found abandoned before its last record was seen");
@@ -304,7 +307,7 @@ fn open_and_read(file: &File, life: u64, records: u64, end: Kind) {
         assert_eq!(file.header.load(Ordering::Relaxed), life, "the header of another life");
         let mut cursor = cursor(file.memory.share(), life, false);
         for _ in 0..3 {
-            check_step(&mut cursor, &file.memory, life, records, end);
+            check_step(&mut cursor, life, records, end);
         }
     }
     file.readers.fetch_sub(1, Ordering::Release);

@@ -1,7 +1,7 @@
 //! Opening a channel for reading.
 //!
 //! ```text
-//! open -> share of the readers' lock -> does the name still lead here? -> header -> does the writer live? -> length -> map
+//! open -> share of the readers' lock -> does the name still lead here? -> header -> does the writer live? -> length
 //! ```
 //!
 //! The order matters: with the lock held the file is not reused, and a file that has its name after that is the one that
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Mapped};
 use crate::cursor::Belief;
 use crate::error::{Attempt, FormatError, OpenError};
 use crate::layout::PAGE;
@@ -86,6 +86,19 @@ const ATTEMPTS: u32 = 100;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 
 fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+    let mut opened = look_into(path, options)?;
+    let map = Map::new(&opened.file, opened.header.regions.data + opened.reach, Access::Read)
+        .opening("map", path)?;
+    if options.random {
+        map.expect_random().opening("advise on", path)?;
+    }
+    let map = Arc::new(map);
+    opened.front = opened.live.then(|| Arc::clone(&map));
+    Ok(Channel::new(Mapped { opened, map }))
+}
+
+/// Opens the file and finds out what it is and what may be believed of it. Nothing is mapped.
+pub(crate) fn look_into(path: &Path, options: &ReadOptions) -> Result<Opened, OpenError> {
     for _ in 0..ATTEMPTS {
         let file = file::open(path, false).opening("open", path)?;
         let kind = file.metadata().opening("look up", path)?.file_type();
@@ -108,7 +121,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
     Err(OpenError::Reused { path: path.to_owned() })
 }
 
-fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, OpenError> {
     let format = |source| OpenError::Format { path: path.to_owned(), source };
     let mut page = [0; PAGE as usize];
     let read = read_up_to(&file, &mut page).opening("read", path)?;
@@ -128,11 +141,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
         return Err(OpenError::Encoded { path: path.to_owned(), stage: stage.name.clone(), id: stage.id });
     }
     let total = data + header.capacity;
-    let reach = if live { total } else { len.min(total) & !7 };
-    let map = Map::new(&file, reach, Access::Read).opening("map", path)?;
-    if options.random {
-        map.expect_random().opening("advise on", path)?;
-    }
+    let data_len = (len.min(total) - data) & !7;
     // Of a copy, and of a boot without a name, nothing is known.
     let boot = boot_id();
     let known = header.boot_id != [0; 16] && boot != [0; 16] && header.inode == metadata.ino();
@@ -140,7 +149,6 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
     let mut opened = Opened {
         path: path.to_owned(),
         file,
-        map: Arc::new(map),
         layout,
         verify: match options.verify {
             Verify::Always => true,
@@ -153,13 +161,15 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
         other_boot: !live && known && !same_boot,
         entries_below: u64::MAX,
         belief: Belief::LIVE,
-        data_len: (len.min(total) - data) & !7,
+        data_len,
+        reach: if live { header.capacity } else { data_len },
+        front: None,
         header,
     };
     if !live {
         opened.believe(same_boot);
     }
-    Ok(Channel::new(opened))
+    Ok(opened)
 }
 
 fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {

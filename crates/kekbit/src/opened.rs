@@ -1,24 +1,28 @@
-//! An opened channel file: its header, its mapping, what may be believed of it, and its index.
+//! An opened channel file: its header, what may be believed of it, and its index. All of it is copied before it is checked,
+//! so that this serves those who map the file, and those who do not trust it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::cursor::{Belief, Rules};
+use crate::cursor::{Belief, Growth, Rules};
+use crate::error::{Attempt, ReadError};
 use crate::layout::control::{SLOT, SLOTS, Slot, TRAIL, TRAIL_SLOTS};
 use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
 use crate::layout::frame::{Checksum, WORD};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
+use crate::record::Record;
 use crate::stages::StageLayout;
+use crate::sys::lock::{self, Role};
 
-/// What all clones of a channel share.
+/// What is known of a channel whose file is open.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
-    pub(crate) map: Arc<Map>,
     pub(crate) header: Header,
     pub(crate) layout: StageLayout,
     pub(crate) verify: bool,
@@ -34,6 +38,30 @@ pub(crate) struct Opened {
     pub(crate) belief: Belief,
     /// Bytes of the data region that the file had when the channel was opened.
     pub(crate) data_len: u64,
+    /// Bytes of the data region that the file can ever have: of a dead writer's, those that it has.
+    pub(crate) reach: u64,
+    /// The mapping through which control and index may be read: of a live writer's file that is trusted. They are reserved,
+    /// and a look there costs less than a system call.
+    pub(crate) front: Option<Arc<Map>>,
+}
+
+/// What is read, for those who walk over it: the mapped file, or copies of it.
+pub(crate) trait Source<P>: Growth<P> {
+    fn opened(&self) -> &Opened;
+
+    /// The last entry of index and trail from which one may go on, and for which `wanted` is true; it must be true of all
+    /// earlier entries if it is of a later one. If there is none, the beginning of the channel.
+    fn last_entry(&self, wanted: impl Fn(&Entry) -> bool) -> Result<Entry, ReadError> {
+        Ok(self.opened().last_entry(wanted))
+    }
+
+    /// The writer's last sign of life.
+    fn heartbeat_nanos(&self) -> u64;
+
+    fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r>;
+
+    /// Tells that `[from, from + len)` of the data region will be read next.
+    fn prepare(&self, _from: u64, _len: u64) {}
 }
 
 impl Opened {
@@ -70,39 +98,70 @@ impl Opened {
     /// What the newer valid slot says of the synced tail; nothing valid is nothing synced.
     pub(crate) fn synced_slot(&self) -> u64 {
         let salt = self.header.mixing();
-        let [a, b] =
-            SLOTS.map(|at| Slot::decode(&self.map.words::<SLOT>(self.header.regions.control + at), salt));
+        let [a, b] = SLOTS.map(|at| {
+            let bytes = self.words::<SLOT>(self.header.regions.control + at)?;
+            Slot::decode(&bytes, salt)
+        });
         Slot::newer(a, b).map_or(0, |slot| slot.synced.min(self.header.capacity))
     }
 
+    /// `N` bytes at `at` of control or index, if the file has them. The writer may be changing them, so their check must be
+    /// checked.
+    pub(crate) fn words<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
+        if let Some(map) = &self.front {
+            return Some(map.words(at));
+        }
+        // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
+        let mut bytes = [0; N];
+        self.file.read_exact_at(&mut bytes, at).ok()?;
+        Some(bytes)
+    }
+
+    /// Bytes of the data region that the file has by now, as far as they may be looked at.
+    pub(crate) fn data_len(&self) -> Result<u64, ReadError> {
+        let len = self.file.metadata().reading("look up the file's length")?.len();
+        Ok(len.saturating_sub(self.header.regions.data).min(self.reach) & !7)
+    }
+
+    /// Asks the kernel whether the writer lives.
+    pub(crate) fn writer_lives(&self) -> Result<bool, ReadError> {
+        if !self.live {
+            // It was dead already, and nobody can take its place.
+            return Ok(false);
+        }
+        lock::is_held(&self.file, Role::Writer).reading("ask for the writer")
+    }
+
+    /// How long to wait for a sign of life of the writer.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let header = &self.header;
+        (header.timeout != 0).then(|| header.tick.duration(header.timeout))
+    }
+
     fn entry(&self, at: u64) -> Option<Entry> {
-        let bytes = if self.live {
-            self.map.words(at)
-        } else {
-            // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
-            let mut bytes = [0; ENTRY as usize];
-            self.file.read_exact_at(&mut bytes, at).ok()?;
-            bytes
-        };
-        let entry = Entry::decode(&bytes, self.header.mixing())?;
-        let reach = self.map.len() - self.header.regions.data;
-        let in_reach = entry.position < self.entries_below && entry.position <= reach.saturating_sub(WORD);
+        let entry = Entry::decode(&self.words::<{ ENTRY as usize }>(at)?, self.header.mixing())?;
+        let in_reach =
+            entry.position < self.entries_below && entry.position <= self.reach.saturating_sub(WORD);
         // No record takes less than a word.
         let records = entry.sequence.checked_sub(self.header.first_sequence)?;
         (in_reach && records <= entry.position / WORD).then_some(entry)
+    }
+
+    /// Stands for an entry of the first frame.
+    pub(crate) fn beginning(&self) -> Entry {
+        Entry {
+            position: 0,
+            sequence: self.header.first_sequence,
+            time: self.header.created,
+            mark: Mark::Frame,
+        }
     }
 
     pub(crate) fn last_entry(&self, wanted: impl Fn(&Entry) -> bool) -> Entry {
         let regions = &self.header.regions;
         let slots =
             index_slots(self.header.capacity, self.header.index_interval).min(regions.index_len / ENTRY);
-        let beginning = Entry {
-            position: 0,
-            sequence: self.header.first_sequence,
-            time: self.header.created,
-            mark: Mark::Frame,
-        };
-        let mut best = beginning;
+        let mut best = self.beginning();
         let mut take = |slot: u64| match self.entry(regions.index + slot * ENTRY).filter(&wanted) {
             Some(entry) => {
                 if entry.position >= best.position {

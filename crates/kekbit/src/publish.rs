@@ -221,7 +221,34 @@ impl Room<WriterView> {
     }
 }
 
-/// The readers' half: a place between frames, and how far the file is known to reach.
+/// A place between frames, and the frame that was taken last. The word at the place may be looked at; whatever else is
+/// looked at is compared with the bound before.
+pub(crate) trait Place {
+    /// Bytes of a payload that was taken.
+    type Bytes<'a>: AsRef<[u8]>
+    where
+        Self: 'a;
+
+    fn at(&self) -> u64;
+
+    /// The word at this place: a header word, or zero if nothing has been written yet.
+    fn head(&self) -> Head;
+
+    /// Takes the frame with the header word `head` that was found here: its payload becomes [`Place::payload`], and the
+    /// place moves behind it. `false`, and nothing, if the frame and the word behind it reach past the bound.
+    fn take(&mut self, head: Head) -> bool;
+
+    /// Moves into the payload that was taken, behind its first 8 bytes: to the first inner frame of a batch.
+    fn enter(&mut self) -> bool;
+
+    /// Moves to `at`, if a word can be there.
+    fn move_to(&mut self, at: u64) -> bool;
+
+    /// The payload that was taken last.
+    fn payload(&self) -> Self::Bytes<'_>;
+}
+
+/// The readers' half: a place between frames in shared memory, and how far the file is known to reach.
 #[derive(Debug)]
 pub(crate) struct Window<M> {
     memory: M,
@@ -241,11 +268,6 @@ impl<M: Memory> Window<M> {
         Window { memory, at: 0, bound, payload: (0, 0) }
     }
 
-    #[inline]
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
     pub(crate) fn bound(&self) -> u64 {
         self.bound
     }
@@ -255,9 +277,20 @@ impl<M: Memory> Window<M> {
         assert!(self.at + WORD <= bound && bound <= self.memory.len());
         self.bound = bound;
     }
+}
 
-    /// Moves to `at`, if a word can be there.
-    pub(crate) fn move_to(&mut self, at: u64) -> bool {
+impl<M: Memory> Place for Window<M> {
+    type Bytes<'a>
+        = M::Bytes<'a>
+    where
+        M: 'a;
+
+    #[inline]
+    fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn move_to(&mut self, at: u64) -> bool {
         let possible = at.is_multiple_of(8) && at.checked_add(WORD).is_some_and(|end| end <= self.bound);
         if possible {
             self.at = at;
@@ -265,17 +298,14 @@ impl<M: Memory> Window<M> {
         possible
     }
 
-    /// The word at this place: a header word, or zero if nothing has been written yet.
     #[inline]
-    pub(crate) fn head(&self) -> Head {
+    fn head(&self) -> Head {
         // SAFETY: `at` is a multiple of 8, and `at + 8` is at most the bound.
         Head(unsafe { self.memory.load(self.at) })
     }
 
-    /// Takes the frame with the header word `head` that was found here: its payload becomes [`Window::payload`], and
-    /// the window moves behind it. `false`, and nothing, if the frame and the word behind it reach past the bound.
     #[inline]
-    pub(crate) fn take(&mut self, head: Head) -> bool {
+    fn take(&mut self, head: Head) -> bool {
         let end = self.at + frame_len(head.len());
         if end + WORD > self.bound {
             return false;
@@ -285,14 +315,12 @@ impl<M: Memory> Window<M> {
         true
     }
 
-    /// Moves into the payload that was taken, behind its first 8 bytes: to the first inner frame of a batch.
-    pub(crate) fn enter(&mut self) -> bool {
+    fn enter(&mut self) -> bool {
         self.payload.1 >= WORD && self.move_to(self.payload.0 + WORD)
     }
 
-    /// The payload that was taken last.
     #[inline]
-    pub(crate) fn payload(&self) -> M::Bytes<'_> {
+    fn payload(&self) -> M::Bytes<'_> {
         // SAFETY: `take` has compared it with the bound; its header word was there, so it is published.
         unsafe { self.memory.bytes(self.payload.0, self.payload.1) }
     }

@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Position;
 use crate::channel::Channel;
-use crate::cursor::{Cursor, Silence, Step};
+use crate::cursor::Step;
 use crate::error::{FormatError, OpenError, ReadError, SeekError};
+use crate::follow::Following;
 use crate::layout::frame::Kind;
 use crate::memory::map::OwnedView;
 use crate::open::ReadOptions;
+use crate::publish::Window;
 use crate::record::Record;
-use crate::seek::{self, Skip, Start};
-use crate::wait::{CHECK_INTERVAL, Next, Wait, Waiting};
+use crate::seek::Start;
+use crate::wait::{Next, Wait, Waiting};
 
 /// Why there is nothing more to read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,9 +64,6 @@ impl fmt::Display for End {
     }
 }
 
-/// Bytes that a reader prepares ahead at once, once it reaches what is prepared.
-const PREPARE: u64 = 256 << 10;
-
 /// Reads a channel from some place on, record by record, and waits for more if it is asked to.
 ///
 /// It lends its records: each lives until the next step. It can be sent to another thread, and keeps the channel open.
@@ -97,23 +96,15 @@ const PREPARE: u64 = 256 << 10;
 /// ```
 #[derive(Debug)]
 pub struct Reader {
-    channel: Channel,
-    cursor: Cursor<OwnedView>,
-    skip: Skip,
-    end: Option<End>,
-    timeout: Option<Duration>,
-    /// Since when there has been no progress beyond this sequence, and the heartbeat then.
-    idle: Option<(Instant, u64, u64)>,
-    prepared: u64,
-    last_check: Option<Instant>,
+    following: Following<Window<OwnedView>, Channel>,
 }
 
 impl Reader {
     pub(crate) fn new(channel: Channel, start: Start) -> Result<Reader, SeekError> {
-        let mut cursor = channel.owned_cursor();
-        let skip = seek::seek(&channel, &mut cursor, start)?;
-        let timeout = channel.timeout();
-        Ok(Reader { channel, cursor, skip, end: None, timeout, idle: None, prepared: 0, last_check: None })
+        let cursor = channel.owned_cursor();
+        let mut following = Following::new(channel, cursor);
+        following.seek(start)?;
+        Ok(Reader { following })
     }
 
     /// The next record, if it is there. Never blocks, and makes no system call while records are there but two
@@ -127,7 +118,7 @@ impl Reader {
     /// See [`ReadError`]. After [`ReadError::Corrupt`] the reader does not move on.
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
-        if self.advance()? { Ok(Some(self.current())) } else { Ok(None) }
+        self.following.try_next()
     }
 
     /// The next record; waits for it as `wait` says. While waiting it asks now and then whether the writer lives, so that
@@ -141,103 +132,7 @@ impl Reader {
     /// As [`Reader::try_next`].
     #[inline]
     pub fn next(&mut self, wait: Wait<'_>) -> Result<Option<Record<'_>>, ReadError> {
-        if self.advance()? || self.wait_for_record(wait)? { Ok(Some(self.current())) } else { Ok(None) }
-    }
-
-    /// Takes the next record, if it is there.
-    #[inline]
-    fn advance(&mut self) -> Result<bool, ReadError> {
-        match self.cursor.step(&self.channel)? {
-            Step::Record if self.skip == Skip::None => {
-                if self.cursor.reach() >= self.prepared {
-                    self.prepare();
-                }
-                Ok(true)
-            }
-            step => self.advance_slowly(step),
-        }
-    }
-
-    #[cold]
-    fn advance_slowly(&mut self, mut step: Step) -> Result<bool, ReadError> {
-        loop {
-            self.end = match step {
-                Step::Record => {
-                    if self.skip.is_over(&self.current()) {
-                        self.skip = Skip::None;
-                        return Ok(true);
-                    }
-                    step = self.cursor.step(&self.channel)?;
-                    continue;
-                }
-                Step::Nothing | Step::Unsynced => match self.end() {
-                    // These were found out by asking, and stay true.
-                    Some(end @ (End::Abandoned | End::TimedOut | End::Unsynced)) => Some(end),
-                    _ => None,
-                },
-                step => End::of(step),
-            };
-            return Ok(false);
-        }
-    }
-
-    #[cold]
-    fn prepare(&mut self) {
-        // A record was found: whatever was thought of the writer, it lives, or did.
-        self.end = None;
-        let from = self.prepared.max(self.cursor.reach() & !4095);
-        self.channel.prepare(from, PREPARE);
-        self.prepared = from + PREPARE;
-    }
-
-    #[inline]
-    fn current(&self) -> Record<'_> {
-        Record::new(
-            self.cursor.record(),
-            self.cursor.record_position(),
-            self.cursor.sequence() - 1,
-            &self.channel,
-        )
-    }
-
-    #[cold]
-    fn wait_for_record(&mut self, wait: Wait<'_>) -> Result<bool, ReadError> {
-        if self.has_ended() {
-            return Ok(false);
-        }
-        let mut waiting = Waiting::new(wait);
-        loop {
-            let next = waiting.pause();
-            // Look first, so that giving up never misses what is there.
-            if self.advance()? {
-                self.end = None;
-                return Ok(true);
-            }
-            if self.has_ended() {
-                return Ok(false);
-            }
-            match next {
-                Next::Poll => {}
-                Next::Check => match self.check_end()? {
-                    Some(_) => return Ok(false),
-                    // It may have been written between the look and the question.
-                    None if self.advance()? => return Ok(true),
-                    None => {}
-                },
-                Next::GiveUp => {
-                    // Who waits little at a time notices a dead writer too.
-                    if self.last_check.is_none_or(|last| last.elapsed() >= CHECK_INTERVAL) {
-                        self.check_end()?;
-                    }
-                    return Ok(false);
-                }
-            }
-        }
-    }
-
-    /// Whether nothing can come any more, whoever is asked.
-    fn has_ended(&self) -> bool {
-        matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned))
+        self.following.next(wait)
     }
 
     /// How the channel has ended, as far as this reader has seen; `None` while it may go on.
@@ -245,12 +140,7 @@ impl Reader {
     /// Closed, full and torn are seen by the poll that reaches them, a dead writer and a timeout by
     /// [`Reader::check_end`] and by waiting.
     pub fn end(&self) -> Option<End> {
-        match (self.end, self.idle) {
-            // A record has come after all.
-            (Some(End::TimedOut), Some((_, sequence, _))) if sequence != self.cursor.sequence() => None,
-            (Some(End::Unsynced), _) if !self.cursor.is_held_back() => None,
-            (end, _) => end,
-        }
+        self.following.end()
     }
 
     /// If there is nothing to read: asks the kernel whether the writer lives, and the clock how long there has been no
@@ -260,50 +150,12 @@ impl Reader {
     ///
     /// As [`Reader::try_next`], and if the file system does not answer.
     pub fn check_end(&mut self) -> Result<Option<End>, ReadError> {
-        if self.has_ended() {
-            return Ok(self.end);
-        }
-        self.last_check = Some(Instant::now());
-        if self.cursor.is_held_back() {
-            return self.check_unsynced();
-        }
-        match self.cursor.silence(|| self.channel.writer_lives())? {
-            // Something has come, of whatever kind: the next step tells.
-            Silence::Broken => self.end = None,
-            Silence::Final => self.end = Some(End::Abandoned),
-            Silence::Pause => self.check_timeout(),
-        }
-        Ok(self.end)
-    }
-
-    /// As [`Reader::check_end`], where something is written that is not durable yet.
-    fn check_unsynced(&mut self) -> Result<Option<End>, ReadError> {
-        if self.channel.writer_lives()? {
-            self.check_timeout();
-        } else {
-            // It may have synced between the look and its death: look again.
-            self.end = self.cursor.is_unsynced(&self.channel).then_some(End::Unsynced);
-        }
-        Ok(self.end)
-    }
-
-    fn check_timeout(&mut self) {
-        self.end = None;
-        if let Some(timeout) = self.timeout {
-            let signs = (self.cursor.sequence(), self.channel.heartbeat_nanos());
-            match self.idle {
-                Some((since, sequence, heartbeat)) if (sequence, heartbeat) == signs => {
-                    self.end = (since.elapsed() >= timeout).then_some(End::TimedOut);
-                }
-                // A new sign of life is never timed out at once, however late this thread comes to look.
-                _ => self.idle = Some((Instant::now(), signs.0, signs.1)),
-            }
-        }
+        self.following.check_end()
     }
 
     /// Sets how long this reader waits for a sign of life; `None` is for ever. Default: what the channel says.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeout = timeout;
+        self.following.timeout = timeout;
     }
 
     /// Sets whether this reader stops at the synced tail ([`Channel::synced_tail`]), so that every record that it lends
@@ -332,22 +184,22 @@ impl Reader {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_durable(&mut self, durable: bool) {
-        self.cursor.set_durable(durable);
+        self.following.cursor.set_durable(durable);
     }
 
     /// Position of the next record, or of the batch that it is part of.
     pub fn position(&self) -> Position {
-        Position::new(self.cursor.position())
+        Position::new(self.following.cursor.position())
     }
 
     /// Sequence of the next record.
     pub fn sequence(&self) -> u64 {
-        self.cursor.sequence()
+        self.following.cursor.sequence()
     }
 
     /// The channel that this reader reads.
     pub fn channel(&self) -> &Channel {
-        &self.channel
+        &self.following.source
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Position;
 use crate::channel::Channel;
 use crate::memory::map::SharedBytes;
+use crate::stages::StageLayout;
 
 /// A record: its payload, where it lies, and what the stages have recorded. Copying it copies no bytes.
 ///
@@ -38,21 +40,33 @@ pub struct Record<'c> {
     stored: &'c [u8],
     position: Position,
     sequence: u64,
-    channel: &'c Channel,
+    layout: &'c StageLayout,
+    /// In whose memory it lies; `None`: it is a copy.
+    channel: Option<&'c Channel>,
 }
 
 impl<'c> Record<'c> {
     #[inline]
     pub(crate) fn new(stored: &'c [u8], position: u64, sequence: u64, channel: &'c Channel) -> Record<'c> {
-        Record { stored, position: Position::new(position), sequence, channel }
+        let layout = channel.layout();
+        Record { stored, position: Position::new(position), sequence, layout, channel: Some(channel) }
+    }
+
+    /// A record that does not lie in a channel's memory.
+    pub(crate) fn copied(
+        stored: &'c [u8],
+        position: u64,
+        sequence: u64,
+        layout: &'c StageLayout,
+    ) -> Record<'c> {
+        Record { stored, position: Position::new(position), sequence, layout, channel: None }
     }
 
     /// What was appended.
     #[inline]
     pub fn payload(&self) -> &'c [u8] {
         // The cursor has made sure that a record is not shorter than what the stages add.
-        let layout = self.channel.layout();
-        &self.stored[layout.prefix..self.stored.len() - layout.suffix]
+        &self.stored[self.layout.prefix..self.stored.len() - self.layout.suffix]
     }
 
     /// The bytes in the file, with what the stages put around or in place of the payload.
@@ -75,7 +89,7 @@ impl<'c> Record<'c> {
 
     /// Nanoseconds since the Unix epoch, if the channel has a [`Timestamp`](crate::Timestamp) stage.
     pub fn timestamp_nanos(&self) -> Option<u64> {
-        self.channel.layout().timestamp(self.stored)
+        self.layout.timestamp(self.stored)
     }
 
     /// The same as a time of the system's clock.
@@ -83,16 +97,22 @@ impl<'c> Record<'c> {
         self.timestamp_nanos().map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos))
     }
 
-    /// The same record, keeping its channel open by itself.
+    /// The same record, keeping its channel open by itself. A record of a [`CopyingReader`](crate::CopyingReader) is
+    /// copied once more instead.
     pub fn to_shared(&self) -> SharedRecord {
-        let stored = self.channel.share(self.stored).expect("a record lies in its channel");
-        let (position, sequence) = (self.position.offset(), self.sequence);
-        SharedRecord { channel: self.channel.clone(), stored, position, sequence }
+        let stored = match self.channel {
+            Some(channel) => {
+                let bytes = channel.share(self.stored).expect("a record lies in its channel");
+                Stored::Shared(channel.clone(), bytes)
+            }
+            None => Stored::Copied(Arc::new((self.stored.into(), self.layout.clone()))),
+        };
+        SharedRecord { stored, position: self.position.offset(), sequence: self.sequence }
     }
 
     /// The sequence that a [`SequenceStamp`](crate::SequenceStamp) stage has put into the record.
     pub fn sequence_stamp(&self) -> Option<u64> {
-        self.channel.layout().sequence(self.stored)
+        self.layout.sequence(self.stored)
     }
 }
 
@@ -125,21 +145,34 @@ impl fmt::Debug for Record<'_> {
 /// [`Record::to_shared`]; cloning copies no bytes.
 #[derive(Clone)]
 pub struct SharedRecord {
-    channel: Channel,
-    stored: SharedBytes,
+    stored: Stored,
     position: u64,
     sequence: u64,
+}
+
+/// Where the bytes of a shared record are.
+#[derive(Clone)]
+enum Stored {
+    Shared(Channel, SharedBytes),
+    Copied(Arc<(Box<[u8]>, StageLayout)>),
 }
 
 impl SharedRecord {
     /// The record.
     pub fn record(&self) -> Record<'_> {
-        Record::new(self.stored.as_slice(), self.position, self.sequence, &self.channel)
+        let (position, sequence) = (self.position, self.sequence);
+        match &self.stored {
+            Stored::Shared(channel, bytes) => Record::new(bytes.as_slice(), position, sequence, channel),
+            Stored::Copied(copied) => Record::copied(&copied.0, position, sequence, &copied.1),
+        }
     }
 
-    /// The channel that it belongs to.
-    pub fn channel(&self) -> &Channel {
-        &self.channel
+    /// The channel that it keeps open; `None` for a copy.
+    pub fn channel(&self) -> Option<&Channel> {
+        match &self.stored {
+            Stored::Shared(channel, _) => Some(channel),
+            Stored::Copied(_) => None,
+        }
     }
 }
 

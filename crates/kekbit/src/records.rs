@@ -4,6 +4,7 @@ use crate::channel::Channel;
 use crate::cursor::{Cursor, Step};
 use crate::error::ReadError;
 use crate::memory::map::BorrowedView;
+use crate::publish::Window;
 use crate::reader::End;
 use crate::record::Record;
 use crate::seek::Skip;
@@ -16,7 +17,7 @@ use crate::seek::Skip;
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Records<'c> {
     pub(crate) channel: &'c Channel,
-    pub(crate) cursor: Cursor<BorrowedView<'c>>,
+    pub(crate) cursor: Cursor<Window<BorrowedView<'c>>>,
     pub(crate) skip: Skip,
     pub(crate) end: Option<End>,
     pub(crate) failed: bool,

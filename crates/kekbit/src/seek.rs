@@ -7,7 +7,8 @@ use crate::channel::Channel;
 use crate::cursor::{Cursor, Step};
 use crate::error::{ReadError, SeekError};
 use crate::layout::entry::Entry;
-use crate::memory::Memory;
+use crate::opened::Source;
+use crate::publish::Place;
 use crate::record::Record;
 
 /// Where reading begins. What is not there yet is waited for: from [`Start::Sequence`] or [`Start::Time`] beyond the
@@ -61,44 +62,46 @@ impl Channel {
 }
 
 /// Moves `cursor` to `start`, or to a place shortly before it and says what is to be passed over.
-pub(crate) fn seek<M: Memory>(
-    channel: &Channel,
-    cursor: &mut Cursor<M>,
+pub(crate) fn seek<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
     start: Start,
 ) -> Result<Skip, SeekError> {
-    // An entry is checked, but a file can be cut short before it: then walking from here finds out where.
-    let jump = |cursor: &mut Cursor<M>, entry: Entry| cursor.move_to(entry.position, entry.sequence, channel);
+    let first = source.opened().header.first_sequence;
     match start {
-        Start::Beginning => Ok(Skip::None),
-        Start::End => {
-            jump(cursor, channel.last_entry(|_| true))?;
-            while cursor.step(channel)? == Step::Record {}
+        Start::Beginning => {
+            cursor.move_to(0, first, source)?;
             Ok(Skip::None)
         }
-        Start::Last(0) => seek(channel, cursor, Start::End),
+        Start::End => {
+            to_end(source, cursor)?;
+            Ok(Skip::None)
+        }
         Start::Last(n) => {
-            let end = end_sequence(channel)?;
-            let first = end.saturating_sub(n).max(channel.first_sequence());
-            seek(channel, cursor, Start::Sequence(first))
+            to_end(source, cursor)?;
+            if n == 0 {
+                return Ok(Skip::None);
+            }
+            let wanted = cursor.sequence().saturating_sub(n).max(first);
+            seek(source, cursor, Start::Sequence(wanted))
         }
         Start::Sequence(sequence) => {
-            let first = channel.first_sequence();
             if sequence < first {
                 return Err(SeekError::BeforeFirst { sequence, first });
             }
-            jump(cursor, channel.last_entry(|entry| entry.sequence <= sequence))?;
+            jump(source, cursor, |entry| entry.sequence <= sequence)?;
             Ok(Skip::BelowSequence(sequence))
         }
         Start::Position(position) => {
             let at = position.offset();
-            jump(cursor, channel.last_entry(|entry| entry.position <= at))?;
+            jump(source, cursor, |entry| entry.position <= at)?;
             while cursor.position() < at {
-                if cursor.step(channel)? != Step::Record {
+                if cursor.step(source)? != Step::Record {
                     break;
                 }
                 if cursor.record_position() == at {
                     // Behind padding, which the step has passed over together with the record.
-                    cursor.move_to(at, cursor.sequence() - 1, channel)?;
+                    cursor.move_to(at, cursor.sequence() - 1, source)?;
                     break;
                 }
             }
@@ -108,17 +111,30 @@ pub(crate) fn seek<M: Memory>(
             let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
             let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
             // Strictly before: a timestamp in coarse ticks may be equal to the time of an entry behind it.
-            jump(cursor, channel.last_entry(|entry| entry.time < nanos))?;
-            Ok(if channel.seeks_time_exactly() { Skip::BeforeTime(nanos) } else { Skip::None })
+            jump(source, cursor, |entry| entry.time < nanos)?;
+            let exact = source.opened().layout.has_timestamp();
+            Ok(if exact { Skip::BeforeTime(nanos) } else { Skip::None })
         }
     }
 }
 
-/// Sequence of the record that would be next at the tail.
-fn end_sequence(channel: &Channel) -> Result<u64, ReadError> {
-    let mut cursor = channel.cursor();
-    let last = channel.last_entry(|_| true);
-    cursor.move_to(last.position, last.sequence, channel)?;
-    while cursor.step(channel)? == Step::Record {}
-    Ok(cursor.sequence())
+/// Moves to the last entry for which `wanted` is true. It is checked, but a file can be cut short before it: then walking
+/// from the beginning finds out where.
+fn jump<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
+    wanted: impl Fn(&Entry) -> bool,
+) -> Result<(), ReadError> {
+    let entry = source.last_entry(wanted)?;
+    if !cursor.move_to(entry.position, entry.sequence, source)? {
+        cursor.move_to(0, source.opened().header.first_sequence, source)?;
+    }
+    Ok(())
+}
+
+/// Moves behind the last record.
+fn to_end<P: Place>(source: &impl Source<P>, cursor: &mut Cursor<P>) -> Result<(), ReadError> {
+    jump(source, cursor, |_| true)?;
+    while cursor.step(source)? == Step::Record {}
+    Ok(())
 }

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use common::campaign::{Campaign, is_long};
-use common::{Numbers, bytes, data_offset, frame_len, word_at};
+use common::{Numbers, bytes, data_offset, frame_len, head, word_at};
 use kekbit::{
     Channel, Durability, EndPoint, FormatError, OpenError, Position, ReadError, SequenceStamp, Start, State,
     Timestamp, Writer,
@@ -515,16 +515,6 @@ fn random_words_in_a_header_with_a_right_checksum_never_make_a_reader_panic() {
         }
         let _ = (channel.end_point().is_ok(), channel.synced_tail(), channel.timeout(), channel.reserved());
     }
-}
-
-/// The header word of a frame at `position`, with a right checksum.
-fn head(file: &[u8], position: u64, kind: u32, payload: &[u8]) -> u64 {
-    let kl = kind << 28 | payload.len() as u32;
-    let a = (position ^ word_at(file, 72)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let b = (a ^ a >> 32 ^ u64::from(kl)).wrapping_add(word_at(file, 80)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    let mut padded = payload.to_vec();
-    padded.resize(payload.len().next_multiple_of(8), 0);
-    u64::from(kl) << 32 | u64::from(crc32c::crc32c(&padded) ^ (b >> 32) as u32)
 }
 
 /// How many records there are in a channel whose only frame is this one, with a right checksum, as if a writer of

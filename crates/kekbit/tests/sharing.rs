@@ -277,7 +277,7 @@ fn a_shared_record_outlives_reader_channel_and_file() {
     });
     for (sequence, kept) in kept.join().unwrap().iter().enumerate() {
         assert_eq!(kept[..], record(sequence as u64, 300));
-        assert_eq!((kept.record().sequence(), kept.channel().path()), (sequence as u64, &*path));
+        assert_eq!((kept.record().sequence(), kept.channel().unwrap().path()), (sequence as u64, &*path));
         assert_eq!(kept.record().to_shared()[..], kept[..]);
     }
 }

@@ -103,6 +103,21 @@ pub(crate) fn frame_len(len: u64) -> u64 {
     8 + round_up(len, 8)
 }
 
+/// The mix of a position, a kind and a length with the salt of the channel in `file`.
+pub(crate) fn mix(file: &[u8], position: u64, kl: u32) -> u32 {
+    let a = (position ^ word_at(file, 72)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let b = (a ^ a >> 32 ^ u64::from(kl)).wrapping_add(word_at(file, 80)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (b >> 32) as u32
+}
+
+/// The header word of a frame at `position` of the channel in `file`, with a right checksum.
+pub(crate) fn head(file: &[u8], position: u64, kind: u32, payload: &[u8]) -> u64 {
+    let kl = kind << 28 | payload.len() as u32;
+    let mut padded = payload.to_vec();
+    padded.resize(payload.len().next_multiple_of(8), 0);
+    u64::from(kl) << 32 | u64::from(crc32c::crc32c(&padded) ^ mix(file, position, kl))
+}
+
 /// Computes the checksum of a header page anew.
 pub(crate) fn repair_header(page: &mut [u8]) {
     page[4092..4096].fill(0);

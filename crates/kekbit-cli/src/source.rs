@@ -1,0 +1,106 @@
+//! What `cat`, `tail` and `verify` read from: a channel that is mapped, or, of a stranger, one that is copied out of its file.
+
+use std::path::Path;
+
+use clap::Args;
+use kekbit::{
+    CopyingReader, End, EndPoint, OpenError, Position, ReadError, ReadOptions, Reader, Record, SeekError,
+    Start, Wait,
+};
+
+/// The option that chooses.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct TrustArgs {
+    /// For files that others may change or cut meanwhile: copies everything out of the file before it is checked and
+    /// printed, and survives whatever is done to it; slower
+    #[arg(long)]
+    untrusted: bool,
+}
+
+/// An opened channel, and a place in it.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Mapped(Box<Reader>),
+    Copied(Box<CopyingReader>),
+}
+
+/// The same method of both.
+macro_rules! either {
+    ($source:expr, $reader:ident => $call:expr, $copying:ident => $other:expr) => {
+        match $source {
+            Source::Mapped($reader) => $call,
+            Source::Copied($copying) => $other,
+        }
+    };
+}
+
+impl Source {
+    /// Opens the channel at `path`, to be read from its first record on.
+    pub(crate) fn open(path: &Path, options: ReadOptions, trust: TrustArgs) -> Result<Source, OpenError> {
+        if trust.untrusted {
+            return Ok(Source::Copied(Box::new(options.copying(path)?)));
+        }
+        let channel = options.open(path)?;
+        let io = |error: SeekError| OpenError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source: std::io::Error::other(error),
+        };
+        Ok(Source::Mapped(Box::new(channel.reader(Start::Beginning).map_err(io)?)))
+    }
+
+    pub(crate) fn seek(&mut self, start: Start) -> Result<(), SeekError> {
+        either!(self, mapped => { **mapped = mapped.channel().reader(start)?; Ok(()) }, copied => copied.seek(start))
+    }
+
+    pub(crate) fn set_durable(&mut self, durable: bool) {
+        either!(self, mapped => mapped.set_durable(durable), copied => copied.set_durable(durable));
+    }
+
+    #[inline]
+    pub(crate) fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        either!(self, mapped => mapped.try_next(), copied => copied.try_next())
+    }
+
+    pub(crate) fn next(&mut self, wait: Wait<'_>) -> Result<Option<Record<'_>>, ReadError> {
+        either!(self, mapped => mapped.next(wait), copied => copied.next(wait))
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        either!(self, mapped => mapped.end(), copied => copied.end())
+    }
+
+    pub(crate) fn end_point(&self) -> Result<EndPoint, ReadError> {
+        either!(self, mapped => mapped.channel().end_point(), copied => copied.end_point())
+    }
+
+    pub(crate) fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
+        either!(self, mapped => mapped.channel().verify(progress), copied => copied.verify(progress))
+    }
+
+    pub(crate) fn writer_lives(&self) -> Result<bool, ReadError> {
+        either!(self, mapped => mapped.channel().writer_lives(), copied => copied.writer_lives())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        either!(self, mapped => mapped.channel().path(), copied => copied.path())
+    }
+
+    pub(crate) fn first_sequence(&self) -> u64 {
+        either!(self, mapped => mapped.channel().first_sequence(), copied => copied.first_sequence())
+    }
+
+    pub(crate) fn seeks_time_exactly(&self) -> bool {
+        either!(self, mapped => mapped.channel().seeks_time_exactly(), copied => copied.seeks_time_exactly())
+    }
+
+    /// About how many bytes there are to be read.
+    pub(crate) fn expected_len(&self) -> u64 {
+        let (synced, reserved) = either!(
+            self,
+            mapped => (mapped.channel().synced_tail(), mapped.channel().reserved()),
+            copied => (copied.synced_tail(), copied.reserved())
+        );
+        synced.offset().max(reserved)
+    }
+}

@@ -1,0 +1,212 @@
+//! Following a channel while it is written: what every reader of its own has in common, whether it maps the file or copies
+//! out of it.
+
+use std::time::{Duration, Instant};
+
+use crate::cursor::{Cursor, Silence, Step};
+use crate::error::{ReadError, SeekError};
+use crate::opened::Source;
+use crate::publish::Place;
+use crate::reader::End;
+use crate::record::Record;
+use crate::seek::{self, Skip, Start};
+use crate::wait::{CHECK_INTERVAL, Next, Wait, Waiting};
+
+/// Bytes that a reader prepares ahead at once, once it reaches what is prepared.
+const PREPARE: u64 = 256 << 10;
+
+/// A place in a channel, what was found there, and what is known of its writer.
+#[derive(Debug)]
+pub(crate) struct Following<P, S> {
+    pub(crate) source: S,
+    pub(crate) cursor: Cursor<P>,
+    skip: Skip,
+    end: Option<End>,
+    pub(crate) timeout: Option<Duration>,
+    /// Since when there has been no progress beyond this sequence, and the heartbeat then.
+    idle: Option<(Instant, u64, u64)>,
+    prepared: u64,
+    last_check: Option<Instant>,
+}
+
+impl<P, S> Following<P, S>
+where
+    P: for<'a> Place<Bytes<'a> = &'a [u8]> + 'static,
+    S: Source<P>,
+{
+    /// Begins with the first record; `cursor` stands there.
+    pub(crate) fn new(source: S, cursor: Cursor<P>) -> Following<P, S> {
+        let timeout = source.opened().timeout();
+        Following {
+            source,
+            cursor,
+            skip: Skip::None,
+            end: None,
+            timeout,
+            idle: None,
+            prepared: 0,
+            last_check: None,
+        }
+    }
+
+    /// Goes on from `start`.
+    pub(crate) fn seek(&mut self, start: Start) -> Result<(), SeekError> {
+        self.skip = seek::seek(&self.source, &mut self.cursor, start)?;
+        self.end = None;
+        self.idle = None;
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        if self.advance()? { Ok(Some(self.current())) } else { Ok(None) }
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self, wait: Wait<'_>) -> Result<Option<Record<'_>>, ReadError> {
+        if self.advance()? || self.wait_for_record(wait)? { Ok(Some(self.current())) } else { Ok(None) }
+    }
+
+    /// Takes the next record, if it is there.
+    #[inline]
+    fn advance(&mut self) -> Result<bool, ReadError> {
+        match self.cursor.step(&self.source)? {
+            Step::Record if self.skip == Skip::None => {
+                if self.cursor.reach() >= self.prepared {
+                    self.prepare();
+                }
+                Ok(true)
+            }
+            step => self.advance_slowly(step),
+        }
+    }
+
+    #[cold]
+    fn advance_slowly(&mut self, mut step: Step) -> Result<bool, ReadError> {
+        loop {
+            self.end = match step {
+                Step::Record => {
+                    if self.skip.is_over(&self.current()) {
+                        self.skip = Skip::None;
+                        return Ok(true);
+                    }
+                    step = self.cursor.step(&self.source)?;
+                    continue;
+                }
+                Step::Nothing | Step::Unsynced => match self.end() {
+                    // These were found out by asking, and stay true.
+                    Some(end @ (End::Abandoned | End::TimedOut | End::Unsynced)) => Some(end),
+                    _ => None,
+                },
+                step => End::of(step),
+            };
+            return Ok(false);
+        }
+    }
+
+    #[cold]
+    fn prepare(&mut self) {
+        // A record was found: whatever was thought of the writer, it lives, or did.
+        self.end = None;
+        let from = self.prepared.max(self.cursor.reach() & !4095);
+        self.source.prepare(from, PREPARE);
+        self.prepared = from + PREPARE;
+    }
+
+    #[inline]
+    fn current(&self) -> Record<'_> {
+        let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
+        self.source.record(self.cursor.record(), position, sequence)
+    }
+
+    #[cold]
+    fn wait_for_record(&mut self, wait: Wait<'_>) -> Result<bool, ReadError> {
+        if self.has_ended() {
+            return Ok(false);
+        }
+        let mut waiting = Waiting::new(wait);
+        loop {
+            let next = waiting.pause();
+            // Look first, so that giving up never misses what is there.
+            if self.advance()? {
+                self.end = None;
+                return Ok(true);
+            }
+            if self.has_ended() {
+                return Ok(false);
+            }
+            match next {
+                Next::Poll => {}
+                Next::Check => match self.check_end()? {
+                    Some(_) => return Ok(false),
+                    // It may have been written between the look and the question.
+                    None if self.advance()? => return Ok(true),
+                    None => {}
+                },
+                Next::GiveUp => {
+                    // Who waits little at a time notices a dead writer too.
+                    if self.last_check.is_none_or(|last| last.elapsed() >= CHECK_INTERVAL) {
+                        self.check_end()?;
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing can come any more, whoever is asked.
+    fn has_ended(&self) -> bool {
+        matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned))
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        match (self.end, self.idle) {
+            // A record has come after all.
+            (Some(End::TimedOut), Some((_, sequence, _))) if sequence != self.cursor.sequence() => None,
+            (Some(End::Unsynced), _) if !self.cursor.is_held_back() => None,
+            (end, _) => end,
+        }
+    }
+
+    pub(crate) fn check_end(&mut self) -> Result<Option<End>, ReadError> {
+        if self.has_ended() {
+            return Ok(self.end);
+        }
+        self.last_check = Some(Instant::now());
+        if self.cursor.is_held_back() {
+            return self.check_unsynced();
+        }
+        match self.cursor.silence(&self.source, || self.source.opened().writer_lives())? {
+            // Something has come, of whatever kind: the next step tells.
+            Silence::Broken => self.end = None,
+            Silence::Final => self.end = Some(End::Abandoned),
+            Silence::Pause => self.check_timeout(),
+        }
+        Ok(self.end)
+    }
+
+    /// As [`Following::check_end`], where something is written that is not durable yet.
+    fn check_unsynced(&mut self) -> Result<Option<End>, ReadError> {
+        if self.source.opened().writer_lives()? {
+            self.check_timeout();
+        } else {
+            // It may have synced between the look and its death: look again.
+            self.end = self.cursor.is_unsynced(&self.source).then_some(End::Unsynced);
+        }
+        Ok(self.end)
+    }
+
+    fn check_timeout(&mut self) {
+        self.end = None;
+        if let Some(timeout) = self.timeout {
+            let signs = (self.cursor.sequence(), self.source.heartbeat_nanos());
+            match self.idle {
+                Some((since, sequence, heartbeat)) if (sequence, heartbeat) == signs => {
+                    self.end = (since.elapsed() >= timeout).then_some(End::TimedOut);
+                }
+                // A new sign of life is never timed out at once, however late this thread comes to look.
+                _ => self.idle = Some((Instant::now(), signs.0, signs.1)),
+            }
+        }
+    }
+}
