@@ -24,6 +24,7 @@ use crate::memory::map::{Access, Map};
 use crate::opened::Opened;
 use crate::stages::StageLayout;
 use crate::sys::file;
+use crate::sys::interruption::uninterrupted;
 use crate::sys::lock::{self, Role};
 use crate::time::boot_id;
 
@@ -162,11 +163,9 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
 fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {
     let mut read = 0;
     while read < page.len() {
-        match file.read_at(&mut page[read..], read as u64) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match uninterrupted(|| file.read_at(&mut page[read..], read as u64))? {
+            0 => break,
+            n => read += n,
         }
     }
     Ok(read)

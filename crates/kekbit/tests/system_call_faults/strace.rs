@@ -35,7 +35,7 @@ impl Strace {
         inject: &[String],
     ) -> Result<Strace, String> {
         let mut command = Command::new("strace");
-        command.arg("-o").arg(log).args(["-s", "256", "-p", &thread.to_string()]);
+        command.arg("-o").arg(log).args(["-s", "32", "-p", &thread.to_string()]);
         if all_threads {
             command.arg("-f");
         }
