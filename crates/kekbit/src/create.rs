@@ -8,7 +8,7 @@
 //! behind, or, where a file system knows no unnamed files and when a file is reused, a hidden file named `*.tmp`.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ use crate::memory::map::{Access, Map};
 use crate::options::{Durability, Prepare, WriterOptions};
 use crate::pen::{Pen, PenStart};
 use crate::sys::file::{self, Unnamed};
-use crate::sys::interruption::uninterrupted;
 use crate::sys::lock::{self, Role};
 use crate::writer::Writer;
 
@@ -84,7 +83,7 @@ impl<C: Chain> WriterOptions<C> {
             return Err(in_use());
         }
         let mut page = vec![0; PAGE as usize];
-        let read = uninterrupted(|| old.read_at(&mut page, 0)).creating("read", retired)?;
+        let read = file::read_at(&old, &mut page, 0).creating("read", retired)?;
         let before = Header::decode(&page[..read])
             .map_err(|source| CreateError::Retired { path: retired.to_owned(), source })?;
         header.salt = next_salt(before.salt, header.salt);

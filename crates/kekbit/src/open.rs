@@ -8,8 +8,7 @@
 //! was asked for; a writer that is gone when it is asked for does not make the file longer afterwards.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,6 @@ use crate::memory::map::{Access, Map};
 use crate::opened::Opened;
 use crate::stages::StageLayout;
 use crate::sys::file;
-use crate::sys::interruption::uninterrupted;
 use crate::sys::lock::{self, Role};
 use crate::time::boot_id;
 
@@ -112,7 +110,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
 fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
     let format = |source| OpenError::Format { path: path.to_owned(), source };
     let mut page = [0; PAGE as usize];
-    let read = read_up_to(&file, &mut page).opening("read", path)?;
+    let read = file::read_at(&file, &mut page, 0).opening("read", path)?;
     let header = Header::decode(&page[..read]).map_err(format)?;
     let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
     // After the question: a writer that has gone does not make the file longer any more.
@@ -158,15 +156,4 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
         opened.believe(same_boot);
     }
     Ok(Channel::new(opened))
-}
-
-fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < page.len() {
-        match uninterrupted(|| file.read_at(&mut page[read..], read as u64))? {
-            0 => break,
-            n => read += n,
-        }
-    }
-    Ok(read)
 }

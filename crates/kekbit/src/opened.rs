@@ -1,7 +1,6 @@
 //! An opened channel file: its header, its mapping, what may be believed of it, and its index.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::layout::frame::{Checksum, WORD};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
 use crate::stages::StageLayout;
+use crate::sys::file;
 
 /// What all clones of a channel share.
 #[derive(Debug)]
@@ -79,8 +79,9 @@ impl Opened {
         } else {
             // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
             let mut bytes = [0; ENTRY as usize];
-            self.file.read_exact_at(&mut bytes, at).ok()?;
-            bytes
+            // What cannot be read is not there: entries serve to walk less.
+            let read = file::read_at(&self.file, &mut bytes, at).ok()?;
+            (read == bytes.len()).then_some(bytes)?
         };
         let entry = Entry::decode(&bytes, self.header.mixing())?;
         let reach = self.map.len() - self.header.regions.data;

@@ -54,6 +54,18 @@ pub(crate) fn kernel_text(path: &str) -> String {
     read().ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default()
 }
 
+/// Reads into `bytes` from the offset `at` on, and tells how much was there: less only at the end of the file.
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match uninterrupted(|| file.read_at(&mut bytes[read..], at + read as u64))? {
+            0 => break,
+            len => read += len,
+        }
+    }
+    Ok(read)
+}
+
 /// Makes the file `len` bytes long.
 pub(crate) fn set_len(file: &File, len: u64) -> Result<(), Errno> {
     uninterrupted(|| ftruncate(file, len as i64))
