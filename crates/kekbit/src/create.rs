@@ -43,7 +43,7 @@ impl<C: Chain> WriterOptions<C> {
     /// See [`CreateError`]. Of several processes that create the same path one succeeds.
     pub fn create(self, path: impl AsRef<Path>) -> Result<Writer<C>, CreateError> {
         let path = path.as_ref();
-        let header = self.header()?;
+        let header = self.header(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(CreateError::AlreadyExists { path: path.to_owned() });
         }
@@ -68,7 +68,7 @@ impl<C: Chain> WriterOptions<C> {
         path: impl AsRef<Path>,
     ) -> Result<Writer<C>, CreateError> {
         let (retired, path) = (retired.as_ref(), path.as_ref());
-        let mut header = self.header()?;
+        let mut header = self.header(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(CreateError::AlreadyExists { path: path.to_owned() });
         }

@@ -211,9 +211,19 @@ impl Drop for Unnamed {
     }
 }
 
+/// Bytes that nobody can foretell.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => {
+            Err(error.raw_os_error().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error))
+        }
+    }
+}
+
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let random = random()?;
     let mut name = OsString::from(".");
     name.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
     name.push(format!(".{:016x}.tmp", u64::from_le_bytes(random)));

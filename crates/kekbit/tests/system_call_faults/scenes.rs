@@ -435,6 +435,9 @@ impl<'s> Scribe<'s> {
         let writer = self.writer.take().unwrap();
         if life.ending == Ending::Drop {
             drop(writer);
+            if let Some(error) = self.handle.failure().filter(|_| self.poison.is_none()) {
+                say(format_args!("failed drop: {error}"));
+            }
             return;
         }
         match (writer.close(), self.poison) {
@@ -744,7 +747,7 @@ fn seal(stage: &Stage, before: State) {
     say("ended abandoned");
 }
 
-/// Three syncs one after the other, for the order of system calls.
+/// Three syncs one after the other.
 fn sync_order(stage: &Stage) {
     let mut scribe = Scribe::new(stage, create(stage, &Life { grow: 100, ..LIFE }));
     for _ in 0..3 {
