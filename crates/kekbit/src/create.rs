@@ -7,8 +7,8 @@
 //! Whoever finds the name finds a complete channel with a living writer. A process that dies before leaves nothing
 //! behind, or, where a file system knows no unnamed files and when a file is reused, a hidden file named `*.tmp`.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl<C: Chain> WriterOptions<C> {
     /// See [`CreateError`]. Of several processes that create the same path one succeeds.
     pub fn create(self, path: impl AsRef<Path>) -> Result<Writer<C>, CreateError> {
         let path = path.as_ref();
-        let header = self.header()?;
+        let header = self.header(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(CreateError::AlreadyExists { path: path.to_owned() });
         }
@@ -68,7 +68,7 @@ impl<C: Chain> WriterOptions<C> {
         path: impl AsRef<Path>,
     ) -> Result<Writer<C>, CreateError> {
         let (retired, path) = (retired.as_ref(), path.as_ref());
-        let mut header = self.header()?;
+        let mut header = self.header(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(CreateError::AlreadyExists { path: path.to_owned() });
         }
@@ -83,7 +83,7 @@ impl<C: Chain> WriterOptions<C> {
             return Err(in_use());
         }
         let mut page = vec![0; PAGE as usize];
-        let read = old.read_at(&mut page, 0).creating("read", retired)?;
+        let read = file::read_at(&old, &mut page, 0).creating("read", retired)?;
         let before = Header::decode(&page[..read])
             .map_err(|source| CreateError::Retired { path: retired.to_owned(), source })?;
         header.salt = next_salt(before.salt, header.salt);
@@ -94,14 +94,14 @@ impl<C: Chain> WriterOptions<C> {
         let Some(unnamed) = Unnamed::take(old, retired, path).creating("rename", retired)? else {
             return Err(in_use());
         };
-        let permissions = Permissions::from_mode(self.mode & !file::mode_mask());
-        if unnamed.file.metadata().creating("look up", path)?.mode() & 0o777 != permissions.mode() {
-            unnamed.file.set_permissions(permissions).creating("set the permissions of", path)?;
+        let mode = self.mode & !file::mode_mask();
+        if unnamed.file.metadata().creating("look up", path)?.mode() & 0o777 != mode {
+            file::set_mode(&unnamed.file, mode).creating("set the permissions of", path)?;
         }
         let len = unnamed.file.metadata().creating("look up", path)?.len();
         let total = header.regions.data + header.capacity;
         if len > total {
-            unnamed.file.set_len(total).creating("shorten", path)?;
+            file::set_len(&unnamed.file, total).creating("shorten", path)?;
         }
         // Header, control, index and the first word; what is behind is stale by its salt.
         file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
@@ -138,7 +138,7 @@ impl<C: Chain> WriterOptions<C> {
             Err(_) => {
                 // Nearly full: as little as possible. What the file has beyond that is not surely its own.
                 file::reserve(file, 0, data + PAGE).creating("reserve space for", path)?;
-                file.set_len(data + PAGE).creating("shorten", path)?;
+                file::set_len(file, data + PAGE).creating("shorten", path)?;
                 PAGE
             }
         };
@@ -148,7 +148,7 @@ impl<C: Chain> WriterOptions<C> {
             let _ = file::write_zeros(file, from.min(data + reserved), data + reserved);
         }
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
-        file.write_all_at(&page, 0).creating("write", path)?;
+        file::write_all_at(file, &page, 0).creating("write", path)?;
         if on_storage && self.durability == Durability::Never {
             // Nobody will wait for a sync, which would write whole large pages. Refused where there are none.
             let _ = map.expect_streaming();
@@ -156,7 +156,7 @@ impl<C: Chain> WriterOptions<C> {
         map.store(control + RESERVED, reserved);
         map.store(control + HEARTBEAT, header.created);
         map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
-        file.sync_all().creating("sync", path)?;
+        file::sync(file).creating("sync", path)?;
         let second = unnamed.reopen().creating("reopen", path)?;
         // Given back by name: a process that another thread is just starting may have a copy of the descriptor.
         lock::release(file, Role::Readers).creating("unlock", path)?;
@@ -175,10 +175,12 @@ impl<C: Chain> WriterOptions<C> {
         // Opened before there is anything to be undone.
         let directory = match self.durability {
             Durability::Never => None,
-            _ => Some(File::open(file::directory_of(path)).creating("open the directory of", path)?),
+            _ => {
+                Some(file::open_directory(file::directory_of(path)).creating("open the directory of", path)?)
+            }
         };
         unnamed.name(path).creating("name", path)?;
-        if let Some(error) = directory.and_then(|directory| directory.sync_all().err()) {
+        if let Some(error) = directory.and_then(|directory| file::sync(&directory).err()) {
             // The name may or may not outlive a power cut; so that there is no doubt, there is none.
             let _ = std::fs::remove_file(path);
             return Err(error).creating("sync the directory of", path);

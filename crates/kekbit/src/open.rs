@@ -8,8 +8,7 @@
 //! was asked for; a writer that is gone when it is asked for does not make the file longer afterwards.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +123,7 @@ pub(crate) fn look_into(path: &Path, options: &ReadOptions) -> Result<Opened, Op
 fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, OpenError> {
     let format = |source| OpenError::Format { path: path.to_owned(), source };
     let mut page = [0; PAGE as usize];
-    let read = read_up_to(&file, &mut page).opening("read", path)?;
+    let read = file::read_at(&file, &mut page, 0).opening("read", path)?;
     let header = Header::decode(&page[..read]).map_err(format)?;
     let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
     // After the question: a writer that has gone does not make the file longer any more.
@@ -170,17 +169,4 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         opened.believe(same_boot);
     }
     Ok(opened)
-}
-
-fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < page.len() {
-        match file.read_at(&mut page[read..], read as u64) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
 }

@@ -2,7 +2,6 @@
 //! so that this serves those who map the file, and those who do not trust it.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::layout::header::Header;
 use crate::memory::map::Map;
 use crate::record::Record;
 use crate::stages::StageLayout;
+use crate::sys::file;
 use crate::sys::lock::{self, Role};
 
 /// What is known of a channel whose file is open.
@@ -113,8 +113,9 @@ impl Opened {
         }
         // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
         let mut bytes = [0; N];
-        self.file.read_exact_at(&mut bytes, at).ok()?;
-        Some(bytes)
+        // What cannot be read is not there: entries serve to walk less.
+        let read = file::read_at(&self.file, &mut bytes, at).ok()?;
+        (read == N).then_some(bytes)
     }
 
     /// Bytes of the data region that the file has by now, as far as they may be looked at.

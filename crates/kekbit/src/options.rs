@@ -1,13 +1,15 @@
 //! What can be chosen when a channel is created.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::error::CreateError;
+use crate::error::{Attempt, CreateError};
 use crate::handler::{Chain, Push};
 use crate::layout::attributes::Attributes;
 use crate::layout::frame::{Checksum, MAX_CAPACITY, MIN_CAPACITY, longest_record};
 use crate::layout::header::{ATTRIBUTES_MAX, DRAFT, Header, INDEX_INTERVAL, Regions, VERSION};
 use crate::layout::{PAGE, round_up};
+use crate::sys::file;
 use crate::time::{TickUnit, boot_id, unix_nanos};
 
 /// When what was appended is made durable, that is, outlives a power cut. Whatever the choice, it is visible to readers
@@ -249,7 +251,7 @@ impl<C: Chain> WriterOptions<C> {
     }
 
     /// The header of a channel with these options; its inode is not known yet.
-    pub(crate) fn header(&self) -> Result<Header, CreateError> {
+    pub(crate) fn header(&self, path: &Path) -> Result<Header, CreateError> {
         let wrong = |text: String| Err(CreateError::Options(text));
         if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
             return wrong(format!(
@@ -286,9 +288,7 @@ impl<C: Chain> WriterOptions<C> {
         if around > max_record_len {
             return wrong(format!("the stages add {around} bytes to a record of at most {max_record_len}"));
         }
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt)
-            .map_err(|error| CreateError::Options(format!("no randomness for the salt: {error}")))?;
+        let salt = file::random().creating("get randomness for", path)?;
         let header = Header {
             version: VERSION,
             writer_id: self.writer_id,

@@ -19,7 +19,7 @@ use crate::options::{Durability, Prepare};
 use crate::publish::Room;
 use crate::sync_handle::Ticker;
 use crate::syncer::{Syncer, SyncerStart};
-use crate::sys::file::{reserve, write_zeros};
+use crate::sys::file::{reserve, set_len, write_zeros};
 use crate::time::Clock;
 
 /// Least and most bytes by which the reservation grows; in between it doubles. On storage reserving costs next to
@@ -380,7 +380,7 @@ impl Pen {
             // Nothing behind it; and growing a file that somebody has cut is no trimming.
             return Ok(());
         }
-        self.file.set_len(len).map_err(|source| SyncError::Trim { source })?;
+        set_len(&self.file, len).map_err(|errno| SyncError::Trim { source: errno.into() })?;
         self.reserved = len - self.header.regions.data;
         self.map.store(self.header.regions.control + RESERVED, self.reserved);
         self.syncer.tell_reserved(self.reserved);

@@ -27,6 +27,7 @@ use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
 use crate::publish::Gate;
+use crate::sys::interruption::uninterrupted;
 
 /// With [`crate::Durability::Each`] the control page is part of every so many syncs only: of a sync of a few bytes it
 /// is a good part of the cost.
@@ -34,8 +35,6 @@ const SYNCS_PER_SLOT: u32 = 16;
 /// What is the most that one who syncs waits for others to join, and which part of a sync that may take.
 const GATHER_LONGEST: Duration = Duration::from_micros(200);
 const GATHER_SHARE: u32 = 4;
-/// How often an interrupted sync is tried again.
-const INTERRUPTIONS: u32 = 100;
 
 /// What the writer and all that wait for durability share.
 #[derive(Debug)]
@@ -352,19 +351,12 @@ impl<'s> Turn<'s> {
 
     /// Tries to sync. The first failure is final.
     fn attempt(&self, sync: impl Fn(&Map) -> Result<(), Errno>) -> Result<(), SyncError> {
-        let mut interruptions = 0;
-        loop {
-            match sync(&self.map) {
-                Ok(()) => return Ok(()),
-                // Nothing was attempted yet.
-                Err(Errno::EINTR) if interruptions < INTERRUPTIONS => interruptions += 1,
-                Err(errno) => {
-                    self.state().failed = Some(errno);
-                    self.syncer.gate.shut();
-                    return Err(SyncError::Failed { source: errno.into() });
-                }
-            }
-        }
+        // Of a sync that was interrupted nothing has been given up.
+        uninterrupted(|| sync(&self.map)).map_err(|errno| {
+            self.state().failed = Some(errno);
+            self.syncer.gate.shut();
+            SyncError::Failed { source: errno.into() }
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::sys::file::kernel_text;
+
 /// The unit of a timestamp or a timeout. The numbers are those of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
@@ -73,7 +75,7 @@ impl Clock {
 /// The random id that the kernel gives to each boot, or zeros where it cannot be told: then nothing counts as written
 /// in this boot.
 pub(crate) fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let text = kernel_text("/proc/sys/kernel/random/boot_id");
     let digits: Vec<u8> = text.bytes().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
     let mut id = [0; 16];
     if digits.len() == 32 {

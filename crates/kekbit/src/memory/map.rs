@@ -202,7 +202,8 @@ impl Drop for Map {
         }
         // SAFETY: this value made the mapping and is its only owner; the views into it keep an Arc of it or borrow it.
         let unmapped = unsafe { mman::munmap(self.base.cast(), self.len) };
-        debug_assert_eq!(unmapped, Ok(()));
+        // ENOMEM is the limit on the number of mappings: then addresses are lost, and a writer's lock until the process ends.
+        debug_assert_ne!(unmapped, Err(Errno::EINVAL));
     }
 }
 

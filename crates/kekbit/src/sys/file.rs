@@ -1,30 +1,95 @@
 //! Files: opened without following links, created all at once or not at all, with space that is really theirs.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{
-    AT_FDCWD, AtFlags, FallocateFlags, OFlag, PosixFadviseAdvice, RenameFlags, fallocate, posix_fadvise,
-    renameat2,
+    self, AT_FDCWD, AtFlags, FallocateFlags, OFlag, PosixFadviseAdvice, RenameFlags, fallocate,
+    posix_fadvise, renameat2,
 };
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statfs::{self, FsType, fstatfs};
-use nix::unistd::linkat;
+use nix::unistd::{fsync, ftruncate, linkat};
 
+use super::interruption::uninterrupted;
 use crate::layout::PAGE;
 
 /// Opens an existing regular file, not through a symbolic link as its last component.
 ///
 /// `O_NONBLOCK`, so that opening a FIFO fails here instead of waiting for its other end.
 pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    OpenOptions::new().read(true).write(write).custom_flags(flags.bits()).open(path)
+    let access = if write { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    Ok(open_with(path, access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?)
+}
+
+/// Opens a directory, to sync it.
+pub(crate) fn open_directory(path: &Path) -> Result<File, Errno> {
+    open_with(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
+}
+
+fn open_with(path: &Path, flags: OFlag, mode: u32) -> Result<File, Errno> {
+    let (flags, mode) = (flags | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE, Mode::from_bits_truncate(mode));
+    uninterrupted(|| fcntl::open(path, flags, mode)).map(File::from)
+}
+
+/// The text of a file of /proc, or nothing.
+pub(crate) fn kernel_text(path: &str) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = open_with(Path::new(path), OFlag::O_RDONLY, 0)?;
+        let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            match uninterrupted(|| file.read(&mut piece))? {
+                0 => return Ok(text),
+                len => text.extend_from_slice(&piece[..len]),
+            }
+        }
+    };
+    read().ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default()
+}
+
+/// Reads into `bytes` from the offset `at` on, and tells how much was there: less only at the end of the file.
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match uninterrupted(|| file.read_at(&mut bytes[read..], at + read as u64))? {
+            0 => break,
+            len => read += len,
+        }
+    }
+    Ok(read)
+}
+
+/// Makes the file `len` bytes long.
+pub(crate) fn set_len(file: &File, len: u64) -> Result<(), Errno> {
+    uninterrupted(|| ftruncate(file, len as i64))
+}
+
+/// Writes everything of the file or directory to the storage and waits for it.
+pub(crate) fn sync(file: &File) -> Result<(), Errno> {
+    uninterrupted(|| fsync(file))
+}
+
+/// Sets the permission bits of the file.
+pub(crate) fn set_mode(file: &File, mode: u32) -> Result<(), Errno> {
+    uninterrupted(|| fchmod(file, Mode::from_bits_truncate(mode)))
+}
+
+/// Writes all of `bytes` at the offset `at`.
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match uninterrupted(|| file.write_at(bytes, at))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => (bytes, at) = (&bytes[written..], at + written as u64),
+        }
+    }
+    Ok(())
 }
 
 fn descriptor_path(file: &File) -> PathBuf {
@@ -57,7 +122,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 /// The process's mask of permission bits. The system call for it changes it for a moment, in all threads; so ask /proc,
 /// and mask everything but the owner's bits if it does not tell.
 pub(crate) fn mode_mask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kernel_text("/proc/self/status");
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077)
 }
@@ -72,22 +137,17 @@ pub(crate) struct Unnamed {
 impl Unnamed {
     /// A new, empty file in the directory of `path`, with permission bits `mode` less the process's mask.
     pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Unnamed> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(mode);
-        let flags = OFlag::O_TMPFILE.bits();
-        match options.clone().custom_flags(flags).open(directory_of(path)) {
+        match open_with(directory_of(path), OFlag::O_RDWR | OFlag::O_TMPFILE, mode) {
             Ok(file) if descriptor_path(&file).exists() => return Ok(Unnamed { file, temporary: None }),
             // No /proc to name it through, or a file system without unnamed files.
             Ok(_) => {}
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)) =>
-            {
-                // ENOENT also where the directory is missing: then the next attempt says so.
-            }
-            Err(error) => return Err(error),
+            // ENOENT also where the directory is missing: then the next attempt says so.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
         }
         let temporary = temporary_name(path)?;
-        let file = options.create_new(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&temporary)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        let file = open_with(&temporary, flags, mode)?;
         Ok(Unnamed { file, temporary: Some(temporary) })
     }
 
@@ -96,24 +156,23 @@ impl Unnamed {
     pub(crate) fn take(file: File, from: &Path, path: &Path) -> io::Result<Option<Unnamed>> {
         let temporary = temporary_name(path)?;
         renameat2(AT_FDCWD, from, AT_FDCWD, &temporary, RenameFlags::RENAME_NOREPLACE)?;
-        if !is_named(&file, &temporary)? {
-            renameat2(AT_FDCWD, &temporary, AT_FDCWD, from, RenameFlags::RENAME_NOREPLACE)?;
-            return Ok(None);
+        match is_named(&file, &temporary) {
+            Ok(true) => Ok(Some(Unnamed { file, temporary: Some(temporary) })),
+            other => {
+                renameat2(AT_FDCWD, &temporary, AT_FDCWD, from, RenameFlags::RENAME_NOREPLACE)?;
+                other.map(|_| None)
+            }
         }
-        Ok(Some(Unnamed { file, temporary: Some(temporary) }))
     }
 
     /// Opens the file once more: another open file description, on which the locks of this one do not lie.
     pub(crate) fn reopen(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        match (options.open(descriptor_path(&self.file)), &self.temporary) {
+        let opened = match (open_with(&descriptor_path(&self.file), OFlag::O_RDWR, 0), &self.temporary) {
             // Without /proc.
-            (Err(error), Some(temporary)) if error.kind() == io::ErrorKind::NotFound => {
-                options.open(temporary)
-            }
+            (Err(Errno::ENOENT), Some(temporary)) => open_with(temporary, OFlag::O_RDWR, 0),
             (opened, _) => opened,
-        }
+        };
+        Ok(opened?)
     }
 
     /// Gives the file the name `path`, unless something has it already.
@@ -124,7 +183,11 @@ impl Unnamed {
                     // A file system that cannot rename without replacing can link.
                     Err(Errno::EINVAL) => {
                         std::fs::hard_link(temporary, path)?;
-                        std::fs::remove_file(temporary)?;
+                        if let Err(error) = std::fs::remove_file(temporary) {
+                            // Two names for one file are one too many.
+                            let _ = std::fs::remove_file(path);
+                            return Err(error);
+                        }
                     }
                     other => other?,
                 }
@@ -148,9 +211,19 @@ impl Drop for Unnamed {
     }
 }
 
+/// Bytes that nobody can foretell.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => {
+            Err(error.raw_os_error().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error))
+        }
+    }
+}
+
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let random = random()?;
     let mut name = OsString::from(".");
     name.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
     name.push(format!(".{:016x}.tmp", u64::from_le_bytes(random)));
@@ -167,19 +240,14 @@ pub(crate) fn reserve(file: &File, from: u64, to: u64) -> Result<(), Errno> {
     if to > soft {
         return Err(Errno::EFBIG);
     }
-    loop {
-        match fallocate(file, FallocateFlags::empty(), from as i64, (to - from) as i64) {
-            Err(Errno::EINTR) => {}
-            other => return other,
-        }
-    }
+    uninterrupted(|| fallocate(file, FallocateFlags::empty(), from as i64, (to - from) as i64))
 }
 
 /// Writes zeros into `[from, to)`, whole pages of the file, in small pieces: large ones would make large pages of the page
 /// cache, and every later sync would write such a page as a whole.
 pub(crate) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     for at in (from..to).step_by(PAGE as usize) {
-        file.write_all_at(&[0; PAGE as usize], at)?;
+        write_all_at(file, &[0; PAGE as usize], at)?;
     }
     Ok(())
 }

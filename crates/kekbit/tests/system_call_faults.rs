@@ -1,0 +1,433 @@
+//! Every system call of a channel's life fails, once and for good, with every error that it may plausibly have.
+//!
+//! ```text
+//! a scene runs without faults, watched        which calls does it make, and how many?
+//! for each call, error, once | from then on   the scene runs again, and strace lets that call fail
+//! ```
+//!
+//! Whatever fails, the process neither panics nor dies nor hangs; it is told what has failed; every record that was
+//! acknowledged is there, in order, and nothing else; a sync that has failed poisons the writer for good; where there was
+//! no space the writer goes on once there is some; a creation that has failed leaves nothing behind.
+//!
+//! Needs `strace`, and the right to attach it to a process.
+
+mod common;
+#[path = "system_call_faults/scenes.rs"]
+mod scenes;
+#[path = "system_call_faults/strace.rs"]
+mod strace;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use common::campaign::{self, Campaign};
+use common::{Child, names_in, record, role};
+use kekbit::{Channel, State, Verify};
+use nix::sys::signal::{Signal, kill};
+use scenes::{LONGEST, NAME, Place, SCENES, Scene};
+use strace::{Call, Strace};
+use tempfile::TempDir;
+
+/// System calls that the library makes, and how each may fail. A call that is in no list of this file fails the test.
+const ERRORS: &[(&str, &[&str])] = &[
+    (
+        "openat",
+        &[
+            "EACCES",
+            "EDQUOT",
+            "EINTR",
+            "EIO",
+            "EMFILE",
+            "ENFILE",
+            "ENOENT",
+            "ENOMEM",
+            "ENOSPC",
+            "EOPNOTSUPP",
+            "EROFS",
+        ],
+    ),
+    ("close", &["EDQUOT", "EINTR", "EIO", "ENOSPC"]),
+    ("read", &["EINTR", "EIO"]),
+    ("pread64", &["EINTR", "EIO", "ENOMEM"]),
+    ("pwrite64", &["EDQUOT", "EFBIG", "EINTR", "EIO", "ENOSPC"]),
+    ("fallocate", &["EDQUOT", "EFBIG", "EINTR", "EIO", "ENOSPC", "EOPNOTSUPP", "EPERM"]),
+    ("ftruncate", &["EDQUOT", "EFBIG", "EINTR", "EIO", "ENOSPC", "EPERM"]),
+    ("fsync", &["EDQUOT", "EINTR", "EIO", "ENOSPC", "EROFS"]),
+    ("msync", &["EDQUOT", "EINTR", "EIO", "ENOMEM", "ENOSPC"]),
+    ("mmap", &["EACCES", "EAGAIN", "ENFILE", "ENOMEM"]),
+    ("munmap", &["ENOMEM"]),
+    ("mprotect", &["EACCES", "ENOMEM"]),
+    ("madvise", &["EAGAIN", "EFAULT", "EHWPOISON", "EINVAL", "EIO", "ENOMEM"]),
+    ("fadvise64", &["EINVAL", "ESPIPE"]),
+    ("fcntl", &["EACCES", "EAGAIN", "EINTR", "EINVAL", "EIO", "ENOLCK"]),
+    ("statx", &["EACCES", "EINTR", "EIO", "ENOENT", "ENOMEM"]),
+    ("fstat", &["EIO", "ENOMEM"]),
+    ("newfstatat", &["EACCES", "EINTR", "EIO", "ENOENT", "ENOMEM"]),
+    ("lseek", &["EINVAL", "ESPIPE"]),
+    ("fstatfs", &["EINTR", "EIO", "ENOMEM", "ENOSYS"]),
+    ("prlimit64", &["EINVAL", "EPERM"]),
+    ("fchmod", &["EINTR", "EIO", "EPERM", "EROFS"]),
+    ("getrandom", &["ENOSYS", "EPERM"]),
+    (
+        "linkat",
+        &["EACCES", "EDQUOT", "EEXIST", "EIO", "EMLINK", "ENOENT", "ENOSPC", "EPERM", "EROFS", "EXDEV"],
+    ),
+    ("unlink", &["EACCES", "EBUSY", "EIO", "EPERM", "EROFS"]),
+    (
+        "renameat2",
+        &["EACCES", "EDQUOT", "EEXIST", "EINVAL", "EIO", "ENOENT", "ENOSPC", "EPERM", "EROFS", "EXDEV"],
+    ),
+    ("clone3", &["EAGAIN", "ENOMEM", "ENOSYS", "EPERM"]),
+];
+
+/// Calls that cannot fail as they are used here, or that are not the library's: of memory, threads, time, and of the
+/// scenes themselves, which say what they do.
+const NOT_MADE_TO_FAIL: &[&str] = &[
+    "brk",
+    "clock_nanosleep",
+    "exit",
+    "futex",
+    "getpid",
+    "gettid",
+    "getuid",
+    "prctl",
+    "restart_syscall",
+    "rseq",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "sigaltstack",
+    "write",
+];
+
+/// Longer than any scene takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One system call that fails.
+#[derive(Clone, Debug)]
+struct Fault {
+    scene: &'static Scene,
+    call: String,
+    /// Which of the calls of that name, from 1 on.
+    nth: usize,
+    /// What the call was about in the run without faults.
+    arguments: String,
+    errno: &'static str,
+    /// Only this call, or it and all later ones of that name.
+    once: bool,
+}
+
+impl Fault {
+    fn inject(&self) -> String {
+        let Fault { call, errno, nth, once, .. } = self;
+        format!("{call}:error={errno}:when={nth}{}", if *once { "" } else { "+" })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "scene `{}`, {} of {}({})", self.scene.name, self.inject(), self.call, self.arguments)
+    }
+}
+
+/// Why nobody need be told of a fault: it costs nothing that was promised. `None` if somebody must be told.
+fn excuse(fault: &Fault) -> Option<&'static str> {
+    let about = |text: &str| fault.arguments.contains(text);
+    let is = |names: &[&str]| names.contains(&fault.errno);
+    let opens = fault.scene.name.starts_with("read") || fault.scene.name.starts_with("seal");
+    let why = match fault.call.as_str() {
+        "openat" if about("/proc/sys") || about("/proc/self/status") => KERNEL_TEXT,
+        "read" => KERNEL_TEXT,
+        "statx" if about("/proc/self/fd") => "a temporary name serves as well",
+        "openat" if about("O_TMPFILE") && is(&["EOPNOTSUPP", "ENOENT"]) => "a temporary name serves as well",
+        "statx" if !opens && about(NAME) => "a look whether the name is taken; naming the file tells, too",
+        "statx" if opens && about(NAME) && fault.once && is(&["ENOENT"]) => STARTS_OVER,
+        "fcntl" if opens && about("F_RDLCK") && fault.once && is(&["EACCES", "EAGAIN"]) => STARTS_OVER,
+        "close" => "the descriptor is gone whatever it says; what was written is synced without it",
+        "madvise" if about("MADV_POPULATE") || about("MADV_HUGEPAGE") => "pages then fault one by one",
+        "munmap" => "addresses are lost, no records",
+        "pwrite64" if about("\"\\0\\0\\0\\0") => "zeros that make syncs cheap; the space is reserved",
+        "fallocate" | "prlimit64" if fault.scene.name.starts_with("seal") && !is(&["EDQUOT", "ENOSPC"]) => {
+            "the file has had its space before"
+        }
+        "pread64" if about(", 32, ") => "an entry of the index or the trail: without it one walks further",
+        "fcntl" if about("F_UNLCK") => "the lock goes with the descriptor",
+        "fallocate" | "prlimit64" if fault.once => "less is reserved",
+        "getrandom" => "such bytes come from /dev/urandom",
+        "renameat2" if is(&["EINVAL"]) => "linked and unlinked instead",
+        "clone3" if is(&["ENOSYS"]) => "clone serves as well",
+        "ftruncate" if fault.scene.name.ends_with("drop") => "who wants to know closes the writer",
+        "unlink" if fault.once => "somebody else is removing it",
+        "openat" | "fallocate" | "fsync" | "ftruncate" | "msync" | "pread64" | "pwrite64" | "fchmod"
+            if is(&["EINTR"]) && fault.once =>
+        {
+            "an interrupted call is made again"
+        }
+        _ => return None,
+    };
+    Some(why)
+}
+
+const KERNEL_TEXT: &str =
+    "the boot and the mask of permissions: without them less is believed, and the file is private";
+const STARTS_OVER: &str = "the file is being reused: opening starts over";
+
+/// What a run of a scene has left.
+struct Run {
+    dir: TempDir,
+    /// What it has said.
+    said: Vec<String>,
+    calls: Vec<Call>,
+}
+
+/// Runs a scene under faults; `Err` if strace is of no use here.
+fn run(test: &str, scene: &Scene, fault: Option<&Fault>) -> Result<Run, String> {
+    let dir = match scene.place {
+        Place::Storage => tempfile::Builder::new().prefix("kekbit-test-").tempdir().unwrap(),
+        Place::Memory => common::dir(),
+    };
+    let log = TempDir::new().unwrap();
+    let litter = if fault.is_some_and(|fault| fault.call == "unlink") { "litter" } else { "tidy" };
+    let mut child = Child::start(test, "scene", &[scene.name, dir.path().to_str().unwrap(), litter]);
+    let thread = child.hear().parse().unwrap();
+    let mut inject: Vec<_> = scene.always.iter().map(|&fault| fault.to_owned()).collect();
+    inject.extend(fault.map(Fault::inject));
+    let strace = Strace::attach(thread, scene.all_threads, &log.path().join("log"), &inject)?;
+    // Whoever hangs is killed, and found to have said too little.
+    let (ended, watch) = channel::<()>();
+    let id = child.id();
+    let watchdog = std::thread::spawn(move || {
+        let hangs = watch.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        if hangs {
+            kill(id, Signal::SIGKILL).unwrap();
+        }
+        hangs
+    });
+    child.tell("go");
+    let mut said = Vec::new();
+    while let Some(line) = child.hear_or_end() {
+        said.push(line);
+    }
+    drop(ended);
+    let hangs = watchdog.join().unwrap();
+    let status = child.end();
+    let calls = strace.calls();
+    assert!(!hangs, "it hangs, after {said:?} and {:?}", calls.iter().rev().take(5).collect::<Vec<_>>());
+    assert!(status.success() && said.pop().as_deref() == Some("done"), "{status}, after {said:?}");
+    Ok(Run { dir, said, calls })
+}
+
+/// Whether two of its calls at the same place of the same scene are one for this test.
+fn can_fail(call: &Call) -> Option<&'static [&'static str]> {
+    let has = |text: &str| call.arguments.contains(text);
+    // What the allocator and threads' stacks ask for is not the library's, nor would anybody survive it; and the standard
+    // library looks at descriptors before it closes them, if it checks itself.
+    let anonymous = call.name == "mmap" && has("MAP_ANONYMOUS") && !has("MAP_STACK");
+    if anonymous || has("MADV_DONTNEED") || has("F_GETFD") {
+        return None;
+    }
+    let errors = ERRORS.iter().find(|(name, _)| *name == call.name).map(|(_, errors)| *errors);
+    assert!(
+        errors.is_some() || NOT_MADE_TO_FAIL.contains(&call.name.as_str()),
+        "how can {call:?} fail? The lists of this test do not say"
+    );
+    errors
+}
+
+/// All faults of a scene, found out by running it without. `Err` if strace is of no use here.
+fn faults(test: &str, scene: &'static Scene) -> Result<Vec<Fault>, String> {
+    let run = run(test, scene, None)?;
+    judge(scene, None, &run);
+    let mut counts = BTreeMap::new();
+    let mut faults = Vec::new();
+    for call in &run.calls {
+        let nth = match counts.entry(call.name.clone()) {
+            Entry::Vacant(first) => *first.insert(1_usize),
+            Entry::Occupied(mut more) => {
+                *more.get_mut() += 1;
+                *more.get()
+            }
+        };
+        // In a scene with several threads it is not sure which thread's call is which.
+        if scene.all_threads && (call.name != "msync" || nth > 4) {
+            continue;
+        }
+        // strace knows one fault for each call: those that are there always stay.
+        if scene.always.iter().any(|fault| fault.starts_with(&format!("{}:", call.name))) {
+            continue;
+        }
+        for &errno in can_fail(call).unwrap_or_default() {
+            for once in [true, false] {
+                let (call, arguments) = (call.name.clone(), call.arguments.clone());
+                faults.push(Fault { scene, call, nth, arguments, errno, once });
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// Whether a run was as it should be.
+fn judge(scene: &Scene, fault: Option<&Fault>, run: &Run) {
+    let said =
+        |prefix: &str| run.said.iter().filter_map(|line| line.strip_prefix(prefix)).collect::<Vec<_>>();
+    let failures = said("failed ");
+    let injected: Vec<_> = run.calls.iter().filter(|call| call.injected).collect();
+    match fault {
+        None => assert!(failures.is_empty(), "{failures:?}"),
+        Some(fault) => {
+            let reached = injected.iter().any(|call| call.name == fault.call);
+            assert!(reached || scene.all_threads, "the call was not made");
+            if excuse(fault).is_none() && reached {
+                assert!(!failures.is_empty(), "nobody was told");
+            }
+        }
+    }
+    for failure in &failures {
+        // What has a path names it.
+        let (what, message) = failure.split_once(": ").unwrap();
+        if ["create", "open", "seal"].contains(&what) {
+            assert!(message.contains(".kek"), "{message}");
+        }
+    }
+    let failed_sync = injected.iter().any(|call| call.name == "msync" && !call.result.contains("EINTR"));
+    let poisoned = said("poisoned ");
+    let sealed_or_closed = scene.name.starts_with("seal");
+    if failed_sync && !sealed_or_closed {
+        let told = failures.iter().any(|failure| failure.starts_with("close"));
+        assert!(
+            !poisoned.is_empty() || told || scene.name.ends_with("drop"),
+            "a failed sync poisons the writer"
+        );
+    }
+    check_records(scene, run, &said, &poisoned);
+    // Without a boot id the writer's word is not believed, but a slot, which lags.
+    let lags = fault.is_some_and(|fault| excuse(fault) == Some(KERNEL_TEXT));
+    if let Some(&synced) = said("synced ").last().filter(|_| !lags) {
+        let channel = Channel::open(run.dir.path().join(NAME)).unwrap();
+        assert!(
+            channel.synced_tail().offset() >= synced.parse().unwrap(),
+            "what was synced counts as synced"
+        );
+    }
+}
+
+/// What is in the channel afterwards is what was said to be.
+fn check_records<'r>(scene: &Scene, run: &'r Run, said: &dyn Fn(&str) -> Vec<&'r str>, poisoned: &[&str]) {
+    let path = run.dir.path().join(NAME);
+    let expected: u64 = said("appended ").last().map_or(0, |count| count.parse().unwrap());
+    let channel = Channel::options().verify(Verify::Always).open(&path).unwrap();
+    let count = || {
+        let mut count = 0;
+        for found in channel.records() {
+            assert!(found.unwrap()[..] == record(count, LONGEST)[..], "record {count}");
+            count += 1;
+        }
+        count
+    };
+    assert_eq!(count(), expected, "each record that was appended, and no other");
+    let end = channel.verify(|_| ()).unwrap();
+    assert_eq!(end, channel.end_point().unwrap());
+    let state = match said("ended ").first() {
+        Some(&"closed") => Some(State::Closed),
+        Some(&"full") => Some(State::Full),
+        Some(&"abandoned") => Some(State::Abandoned),
+        _ => None,
+    };
+    if let Some(state) = state {
+        assert_eq!((end.state, end.sealed), (state, true));
+    } else if scene.name.ends_with("drop") && poisoned.is_empty() {
+        assert!(matches!(end.state, State::Closed | State::Abandoned), "{end:?}");
+    }
+    let sealed = end.sealed;
+    drop(channel);
+    if !sealed {
+        assert_eq!(Channel::seal(&path).unwrap().end.sequence, expected);
+    }
+    if !scene.name.starts_with("seal") {
+        let names = names_in(run.dir.path());
+        let litter = run.calls.iter().any(|call| call.name == "unlink" && call.injected);
+        assert!(names == [NAME] || litter, "{names:?}");
+    }
+}
+
+/// Runs `faults`, two at a time, and says which of them went wrong.
+fn run_all(test: &str, faults: &[Fault]) -> Vec<String> {
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let done = std::panic::catch_unwind(|| {
+                        judge(fault.scene, Some(fault), &run(test, fault.scene, Some(fault)).unwrap());
+                    });
+                    if let Err(panic) = done {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        let text =
+                            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                        let text = format!("{fault}: {}", text.unwrap_or_default());
+                        eprintln!("{text}");
+                        wrong.lock().unwrap().push(text);
+                    }
+                }
+            });
+        }
+    });
+    wrong.into_inner().unwrap()
+}
+
+/// Prints what was done for each system call.
+fn print_table(faults: &[Fault]) {
+    let mut rows: BTreeMap<&str, (BTreeMap<(&str, usize), ()>, BTreeMap<&str, ()>, usize)> = BTreeMap::new();
+    for fault in faults {
+        let row = rows.entry(&fault.call).or_default();
+        row.0.insert((fault.scene.name, fault.nth), ());
+        row.1.insert(fault.errno, ());
+        row.2 += 1;
+    }
+    println!("\n| system call | calls | errors | faults |\n| --- | ---: | ---: | ---: |");
+    for (call, (calls, errors, faults)) in rows {
+        println!("| {call} | {} | {} | {faults} |", calls.len(), errors.len());
+    }
+}
+
+#[test]
+fn every_system_call_may_fail_once_or_always() {
+    let this = "every_system_call_may_fail_once_or_always";
+    if let Some((_, arguments)) = role() {
+        return scenes::run(&arguments);
+    }
+    let campaign = Campaign::new("system call faults");
+    let mut all = Vec::new();
+    for scene in SCENES {
+        match faults(this, scene) {
+            Ok(faults) => all.extend(faults),
+            Err(why) => {
+                println!("skipped {this}: {why}");
+                return;
+            }
+        }
+    }
+    if let Ok(only) = std::env::var("KEKBIT_FAULT") {
+        // One of them again, or some.
+        all.retain(|fault| fault.to_string().contains(&only));
+    }
+    let total = all.len();
+    if !campaign::is_long() {
+        // A sample.
+        let mut numbers = campaign.numbers(0);
+        for i in 0..total {
+            all.swap(i, i + numbers.below((total - i) as u64) as usize);
+        }
+        all.truncate(150);
+    }
+    print_table(&all);
+    let wrong = run_all(this, &all);
+    assert!(wrong.is_empty(), "{} of {} faults went wrong", wrong.len(), all.len());
+    campaign.done(all.len() as u64, format_args!("of {total} faults (system call, error, once or always)"));
+}
