@@ -374,6 +374,16 @@ impl Channel {
         Position::new(synced.min(self.inner.header.capacity))
     }
 
+    /// Up to where a slot of the control region says that everything is synced.
+    pub(crate) fn synced_slot(&self) -> u64 {
+        self.inner.synced_slot()
+    }
+
+    /// Whether the file was written in this boot of this machine, so that it holds what was in memory.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.inner.same_boot
+    }
+
     /// Bytes of the data region that are reserved on the disk.
     pub fn reserved(&self) -> u64 {
         self.inner.map.word(self.inner.header.regions.control + RESERVED).min(self.inner.header.capacity)

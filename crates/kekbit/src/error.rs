@@ -366,6 +366,16 @@ pub enum SealError {
         /// What file system it is.
         file_system: &'static str,
     },
+    /// There is no space to keep what would be cut off. The channel is as it was.
+    #[error("no space for {}, which would keep {needed} bytes that sealing cuts off: make room, or discard them: {source}", path.display())]
+    NoSpaceForCut {
+        /// The file that was to keep them.
+        path: PathBuf,
+        /// How many bytes they are.
+        needed: u64,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -65,6 +65,7 @@ mod shared;
 
 mod channel;
 mod cursor;
+mod cut;
 mod decoder;
 mod open;
 mod opened;
@@ -81,6 +82,7 @@ mod loom_tests;
 pub use batch::Batch;
 pub use channel::{Channel, EndPoint, State};
 pub use claim::Claim;
+pub use cut::Cut;
 pub use decoder::{DecodeError, Decoded, Decoder, DecoderBuilder};
 pub use encode::{Encode, EncodeError};
 pub use error::{
@@ -94,7 +96,7 @@ pub use position::Position;
 pub use reader::{End, Reader};
 pub use record::{Record, SharedRecord};
 pub use records::Records;
-pub use seal::Sealed;
+pub use seal::{SealOptions, Sealed};
 pub use seek::Start;
 pub use shared::{SharedError, SharedWriter};
 pub use stages::{SequenceStamp, Timestamp};

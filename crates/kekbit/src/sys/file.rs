@@ -15,9 +15,9 @@ use nix::fcntl::{
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{self, FsType, fstatfs};
-use nix::unistd::linkat;
+use nix::unistd::{Whence, linkat, lseek};
 
-use crate::layout::PAGE;
+use crate::layout::{PAGE, round_up};
 
 /// Opens an existing regular file, not through a symbolic link as its last component.
 ///
@@ -182,6 +182,32 @@ pub(crate) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
         file.write_all_at(&[0; PAGE as usize], at)?;
     }
     Ok(())
+}
+
+/// Bytes that are read at once where a whole file is.
+pub(crate) const PIECE: u64 = 1 << 20;
+
+/// Where in `[from, to)` of the file the last byte lies that is not zero: behind it, at a multiple of 8 from `from`;
+/// `from` if there is none. Passes over holes where the file system tells of them.
+pub(crate) fn end_of_content(file: &File, from: u64, to: u64) -> io::Result<u64> {
+    let (mut at, mut end) = (from, from);
+    let mut piece = vec![0; PIECE.min(to.saturating_sub(from)) as usize];
+    while at < to {
+        match lseek(file, at as i64, Whence::SeekData) {
+            // Data begin at a block, which is a multiple of 8; `at` is one too, or there already.
+            Ok(found) => at = at.max(found as u64 & !7).min(to),
+            Err(Errno::ENXIO) => break,
+            // It does not know holes.
+            Err(_) => {}
+        }
+        let piece = &mut piece[..PIECE.min(to.saturating_sub(at)) as usize];
+        file.read_exact_at(piece, at)?;
+        if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
+            end = (at + round_up(last as u64 + 1, 8)).min(to);
+        }
+        at += piece.len() as u64;
+    }
+    Ok(end)
 }
 
 /// What a file system means for a channel.
