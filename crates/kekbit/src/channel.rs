@@ -70,6 +70,18 @@ pub struct EndPoint {
     pub sealed: bool,
 }
 
+/// How far a channel is good, and how it stands there.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CheckUp {
+    /// Position behind the last good record: of the first damage, if there is any.
+    pub position: Position,
+    /// Sequence of the record that is next there.
+    pub sequence: u64,
+    /// Where the channel ends, or what is wrong with it.
+    pub outcome: Result<EndPoint, ReadError>,
+}
+
 /// A channel, opened for reading. Cloning it is cheap and opens nothing anew.
 ///
 /// Opening works with nothing but read permission, on a read-only mount too, and while the channel is being written.
@@ -215,8 +227,27 @@ impl Channel {
     ///
     /// See [`ReadError`]; the position is that of the first damage.
     pub fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
+        self.check_up(progress).outcome
+    }
+
+    /// The same, and tells how far the channel is good also where there is damage behind.
+    pub fn check_up(&self, progress: impl FnMut(Position)) -> CheckUp {
         let rules = Rules { verify: true, ..self.inner.rules() };
-        self.walk_to_end(&mut self.cursor_with(rules), progress)
+        let mut cursor = self.cursor_with(rules);
+        let outcome = self.walk_to_end(&mut cursor, progress);
+        CheckUp { position: Position::new(cursor.position()), sequence: cursor.sequence(), outcome }
+    }
+
+    /// Bytes from `position` to the last byte in the file that is not zero: what lies behind damage, or behind the tail.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn bytes_behind(&self, position: Position) -> Result<u64, ReadError> {
+        let (data, from) = (self.inner.header.regions.data, position.offset() & !7);
+        let end = self.data_len()?.max(from);
+        let content = file::end_of_content(&self.inner.file, data + from, data + end).reading("read")? - data;
+        Ok(content.saturating_sub(position.offset()))
     }
 
     fn walk_to_end(

@@ -86,6 +86,11 @@ const ATTEMPTS: u32 = 100;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 
 fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+    from_file(find(path, options.random)?, path, options)
+}
+
+/// The file that has the name `path`, with a share of its readers' lock.
+pub(crate) fn find(path: &Path, random: bool) -> Result<File, OpenError> {
     for _ in 0..ATTEMPTS {
         let file = file::open(path, false).opening("open", path)?;
         let kind = file.metadata().opening("look up", path)?.file_type();
@@ -93,7 +98,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
             let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
             return Err(OpenError::NotAFile { path: path.to_owned(), what });
         }
-        if options.random {
+        if random {
             file::expect_random(&file).opening("advise on", path)?;
         }
         // Held as long as the channel is open, so that the file is not reused meanwhile; and only a file that
@@ -101,7 +106,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
         if lock::shared(&file, Role::Readers).opening("lock", path)?
             && file::is_named(&file, path).opening("look up", path)?
         {
-            return from_file(file, path, options);
+            return Ok(file);
         }
         std::thread::sleep(ATTEMPT_PAUSE);
     }
@@ -110,9 +115,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
 
 fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
     let format = |source| OpenError::Format { path: path.to_owned(), source };
-    let mut page = [0; PAGE as usize];
-    let read = read_up_to(&file, &mut page).opening("read", path)?;
-    let header = Header::decode(&page[..read]).map_err(format)?;
+    let header = read_header(&file).opening("read", path)?.map_err(format)?;
     let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
     // After the question: a writer that has gone does not make the file longer any more.
     let metadata = file.metadata().opening("look up", path)?;
@@ -157,6 +160,13 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
         opened.believe(same_boot);
     }
     Ok(Channel::new(opened))
+}
+
+/// Reads the header of a file, and checks it.
+pub(crate) fn read_header(file: &File) -> io::Result<Result<Header, FormatError>> {
+    let mut page = [0; PAGE as usize];
+    let read = read_up_to(file, &mut page)?;
+    Ok(Header::decode(&page[..read]))
 }
 
 fn read_up_to(file: &File, page: &mut [u8]) -> io::Result<usize> {

@@ -26,7 +26,7 @@ use crate::open::Verify;
 use crate::options::{Durability, Prepare};
 use crate::pen::{Pen, PenStart};
 use crate::sys::file;
-use crate::sys::lock::{self, Role};
+use crate::sys::lock::{self, Held, Role};
 use crate::time::Clock;
 
 /// What sealing has done.
@@ -124,10 +124,9 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     if let Some(name) = file_system.shared_between_machines().filter(|_| !options.force) {
         return Err(SealError::SharedFileSystem { path: path.to_owned(), file_system: name });
     }
-    if !lock::exclusive(&file, Role::Sealer).sealing("lock", path)? {
+    let Some(_sealer) = Held::exclusive(&file, Role::Sealer).sealing("lock", path)? else {
         return Err(SealError::BeingSealed { path: path.to_owned() });
-    }
-    let _sealer = Lock(&file, Role::Sealer);
+    };
     if lock::is_held(&file, Role::Writer).sealing("ask for the writer of", path)? {
         return Err(SealError::WriterLives { path: path.to_owned() });
     }
@@ -168,10 +167,9 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     pen.end_untrimmed(Kind::Abandoned).map_err(synced)?;
     // A reader may be looking at what is torn: the space behind the end is given back only if there is none. A share of
     // the readers' lock is held all the time, so that nobody reuses the file meanwhile.
-    let shared = lock::shared(&file, Role::Readers).sealing("lock", path)?;
-    let _readers = Lock(&file, Role::Readers);
+    let readers = Held::shared(&file, Role::Readers).sealing("lock", path)?;
     drop(channel);
-    if shared && lock::exclusive(&file, Role::Readers).sealing("lock", path)? {
+    if readers.is_some() && lock::exclusive(&file, Role::Readers).sealing("lock", path)? {
         pen.trim().map_err(synced)?;
     }
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };
@@ -206,17 +204,6 @@ fn write_again(map: &Map, channel: &Channel, index_used: u64, tail: u64) {
     }
     let synced = channel.synced_slot().min(tail);
     map.write_again(regions.data + synced, tail + WORD - synced);
-}
-
-/// A lock that is given back by name: closing the file alone would leave it to a process that another thread is
-/// just starting, and which has a copy of every descriptor until it runs its own program.
-struct Lock<'f>(&'f File, Role);
-
-impl Drop for Lock<'_> {
-    fn drop(&mut self) {
-        // If it fails the lock is given back when the file is closed.
-        let _ = lock::release(self.0, self.1);
-    }
 }
 
 /// Drops the entries of the index that lie past `tail`, or that are damaged, and returns how many are left.

@@ -193,13 +193,8 @@ pub(crate) fn end_of_content(file: &File, from: u64, to: u64) -> io::Result<u64>
     let (mut at, mut end) = (from, from);
     let mut piece = vec![0; PIECE.min(to.saturating_sub(from)) as usize];
     while at < to {
-        match lseek(file, at as i64, Whence::SeekData) {
-            // Data begin at a block, which is a multiple of 8; `at` is one too, or there already.
-            Ok(found) => at = at.max(found as u64 & !7).min(to),
-            Err(Errno::ENXIO) => break,
-            // It does not know holes.
-            Err(_) => {}
-        }
+        // Data begin at a block, which is a multiple of 8; `at` is one too, or there already.
+        at = at.max(next_data(file, at, to) & !7);
         let piece = &mut piece[..PIECE.min(to.saturating_sub(at)) as usize];
         file.read_exact_at(piece, at)?;
         if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
@@ -208,6 +203,15 @@ pub(crate) fn end_of_content(file: &File, from: u64, to: u64) -> io::Result<u64>
         at += piece.len() as u64;
     }
     Ok(end)
+}
+
+/// The next byte from `at` on that is not in a hole, or `end`, or `at` where the file system does not tell.
+pub(crate) fn next_data(file: &File, at: u64, end: u64) -> u64 {
+    match lseek(file, at as i64, Whence::SeekData) {
+        Ok(found) => (found as u64).clamp(at, end.max(at)),
+        Err(Errno::ENXIO) => end.max(at),
+        Err(_) => at,
+    }
 }
 
 /// What a file system means for a channel.
