@@ -462,26 +462,23 @@ impl<S: Storage> Survey<S> {
         }
         let Some(mut end) = self.possible_end(at, first)? else { return Ok(false) };
         let (mut at, mut head) = (at, first);
-        for _ in 1..CHAIN {
+        for length in 2..=CHAIN {
             if end + WORD > self.bytes.len {
                 return Ok(false);
             }
             let next = Head(self.look(end)?);
-            let (next_end, last) = match self.possible_end(end, next)? {
-                Some(next_end) => (next_end, false),
-                None if self.is_terminal(end, next) => (end + WORD, true),
+            let next_end = match self.possible_end(end, next)? {
+                Some(next_end) => next_end,
+                // Nothing counts behind a terminal, so it can only be the last of the chain.
+                None if length == CHAIN && self.is_terminal(end, next) => return self.passes(at, head),
                 None => return Ok(false),
             };
             if !self.passes(at, head)? {
                 return Ok(false);
             }
             (at, head, end) = (end, next, next_end);
-            if last {
-                break;
-            }
         }
-        let chained = self.is_terminal(at, head) || self.passes(at, head)?;
-        Ok(chained)
+        self.passes(at, head)
     }
 
     /// A word, without losing the buffer. Costs something.
