@@ -698,3 +698,147 @@ fn is_unreadable(error: &io::Error) -> bool {
         [Errno::EIO, Errno::EBADMSG, Errno::EUCLEAN, Errno::ENODATA, Errno::EILSEQ];
     error.raw_os_error().is_some_and(|errno| UNREADABLE.contains(&Errno::from_raw(errno)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::layout::frame::kind_and_length;
+    use crate::layout::header::tests::sample;
+
+    /// A file in memory that counts what is read of it, and some pages of which cannot be read.
+    struct Disk {
+        bytes: Vec<u8>,
+        unreadable: Vec<u64>,
+        read: Cell<u64>,
+    }
+
+    impl Storage for &Disk {
+        fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+            let len = buffer.len().min(self.bytes.len().saturating_sub(at as usize));
+            let pages = at / PAGE..(at + len as u64).div_ceil(PAGE);
+            let good = pages.clone().take_while(|page| !self.unreadable.contains(page)).count() as u64;
+            // As the kernel does it: what is in front of the bad page, and an error only for nothing.
+            let len = if good < pages.end - pages.start {
+                ((pages.start + good) * PAGE).saturating_sub(at) as usize
+            } else {
+                len
+            };
+            if len == 0 && good == 0 && !pages.is_empty() {
+                return Err(Errno::EIO.into());
+            }
+            buffer[..len].copy_from_slice(&self.bytes[at as usize..][..len]);
+            self.read.set(self.read.get() + len as u64);
+            Ok(len)
+        }
+
+        fn next_data(&self, at: u64, _: u64) -> u64 {
+            at
+        }
+    }
+
+    /// Collects what is found.
+    #[derive(Default)]
+    struct Basket {
+        payloads: Vec<Vec<u8>>,
+        gaps: Vec<Gap>,
+    }
+
+    impl Sink for Basket {
+        fn frame(&mut self, _: Kind, payload: &[u8], _: u64, _: Option<u64>) -> Result<(), SalvageError> {
+            self.payloads.push(payload.to_vec());
+            Ok(())
+        }
+
+        fn gap(&mut self, gap: Gap) {
+            self.gaps.push(gap);
+        }
+
+        fn progress(&mut self, _: Position) {}
+    }
+
+    /// A channel of `capacity` bytes with these payloads, without index and slots.
+    fn disk(capacity: u64, payloads: &[Vec<u8>]) -> (Disk, Header) {
+        let header = sample(capacity);
+        let mut bytes = vec![0; (header.regions.data + capacity) as usize];
+        bytes[..PAGE as usize].copy_from_slice(&header.encode().unwrap());
+        let mut at = 0;
+        for payload in payloads {
+            let kl = kind_and_length(Kind::Record, payload.len() as u32);
+            let head = Head::new(kl, crc32c_padded(payload) ^ header.mixing().mix(at, kl));
+            let place = &mut bytes[(header.regions.data + at) as usize..];
+            place[..8].copy_from_slice(&head.0.to_le_bytes());
+            place[8..8 + payload.len()].copy_from_slice(payload);
+            at += frame_len(payload.len() as u64);
+        }
+        (Disk { bytes, unreadable: Vec::new(), read: Cell::new(0) }, header)
+    }
+
+    fn survey(disk: &Disk, header: &Header) -> (Basket, Found) {
+        let (layout, len) = (StageLayout::default(), disk.bytes.len() as u64);
+        let survey = Survey::new(disk, len, header.clone(), layout, false).unwrap();
+        let mut basket = Basket::default();
+        let found = survey.run(&mut basket).unwrap();
+        (basket, found)
+    }
+
+    #[test]
+    fn what_the_disk_cannot_read_is_lost_and_nothing_else() {
+        let payloads: Vec<_> = (0..1000_u32).map(|n| n.to_le_bytes().repeat(30)).collect();
+        let (mut disk, header) = disk(1 << 20, &payloads);
+        let first_page = header.regions.data / PAGE;
+        disk.unreadable = vec![1, 2, first_page + 3, first_page + 4, first_page + 20];
+        let (basket, found) = survey(&disk, &header);
+        let hit = |n: u64| (3 * PAGE..5 * PAGE).contains(&n) || (20 * PAGE..21 * PAGE).contains(&n);
+        let is_lost = |n: usize| (128 * n as u64..128 * n as u64 + 128).any(hit);
+        let expected: Vec<_> =
+            payloads.iter().enumerate().filter(|(n, _)| !is_lost(*n)).map(|(_, p)| p.clone()).collect();
+        assert_eq!(found.records, expected.len() as u64);
+        assert!(basket.payloads == expected);
+        let gaps: Vec<_> = basket.gaps.iter().map(|gap| (gap.from.offset(), gap.to.offset())).collect();
+        assert_eq!(gaps, [(3 * PAGE, 5 * PAGE), (20 * PAGE, 21 * PAGE)]);
+    }
+
+    #[test]
+    fn forged_heads_with_long_lengths_cost_no_more_than_the_file_is_long() {
+        let (mut disk, header) = disk(1 << 20, &[]);
+        let data = header.regions.data;
+        // Every word could be the head of a record that ends where another begins, 64 KiB on: for each of them a checksum
+        // over 64 KiB would be computed in vain.
+        let kl = kind_and_length(Kind::Record, 64 << 10);
+        for at in (0..1 << 20).step_by(8) {
+            let check = !header.mixing().mix(at, kl);
+            disk.bytes[(data + at) as usize..][..8].copy_from_slice(&Head::new(kl, check).0.to_le_bytes());
+        }
+        let (layout, len) = (StageLayout::default(), disk.bytes.len() as u64);
+        let mut survey = Survey::new(&disk, len, header.clone(), layout, false).unwrap();
+        let given = CREDIT + CREDIT_PER_BYTE;
+        let searched = survey.search(8, &mut Basket::default()).unwrap();
+        assert_eq!(searched, None);
+        let tried = (given << 20) - survey.credit;
+        assert!(tried > 32 << 20, "{tried} bytes: the credit was never needed");
+        // Near the end no second frame fits any more, so that nothing is tried.
+        let rest = CREDIT_PER_BYTE * 2 * (64 << 10) + (64 << 10);
+        assert!(survey.credit <= rest, "{} of it is left: it was not the limit", survey.credit);
+        assert!(disk.read.get() < (given + 4) << 20, "{} bytes were read", disk.read.get());
+        // Behind it an honest frame chain is found all the same.
+        let (basket, _) = survey_of_honest_end(&mut disk, &header);
+        assert_eq!(basket.payloads.len(), 3);
+    }
+
+    /// The same file with three good records at its end.
+    fn survey_of_honest_end(disk: &mut Disk, header: &Header) -> (Basket, Found) {
+        let mut at = (1 << 20) - 4096;
+        disk.bytes[(header.regions.data + at) as usize..].fill(0);
+        for _ in 0..3 {
+            let kl = kind_and_length(Kind::Record, 8);
+            let head = Head::new(kl, crc32c_padded(&[1; 8]) ^ header.mixing().mix(at, kl));
+            let place = &mut disk.bytes[(header.regions.data + at) as usize..];
+            place[..8].copy_from_slice(&head.0.to_le_bytes());
+            place[8..16].copy_from_slice(&[1; 8]);
+            at += 16;
+        }
+        survey(disk, header)
+    }
+}
