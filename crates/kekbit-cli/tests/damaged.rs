@@ -194,6 +194,46 @@ fn seal_says_where_it_has_put_what_it_cuts_off() {
     }
 }
 
+#[test]
+fn what_is_cut_off_is_on_the_disk_before_the_channel_is_touched() {
+    let this = "what_is_cut_off_is_on_the_disk_before_the_channel_is_touched";
+    let place = Place::new();
+    let abandoned = place.abandoned("abandoned.kek", "one\ntwo\nthree\n");
+    let (path, trace) = (place.path("a.kek"), place.path("trace"));
+    std::fs::copy(&abandoned, &path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"two").unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(b"x", at as u64).unwrap();
+    let mut strace = std::process::Command::new("strace");
+    // Descriptors with the paths behind them.
+    strace
+        .arg("-y")
+        .args(["-e", "trace=fsync,fdatasync,mmap,fallocate,ftruncate,pwrite64,write", "-o"])
+        .arg(&trace);
+    let sealed = strace.arg(env!("CARGO_BIN_EXE_kek")).arg("seal").arg(&path).output();
+    if !sealed.is_ok_and(|output| output.status.success()) {
+        println!("skipped {this}: strace does not trace");
+        return;
+    }
+    let calls = std::fs::read_to_string(&trace).unwrap();
+    let place_of = |call: &str, path: &Path, with: &str| {
+        let there = format!("<{}>", path.display());
+        let found = calls
+            .lines()
+            .position(|line| line.starts_with(call) && line.contains(&there) && line.contains(with));
+        found.unwrap_or_else(|| panic!("no {call} of {there} in {calls}"))
+    };
+    let cut = place.path("a.kek.cut-24");
+    let order = [
+        place_of("pwrite64(", &cut, ""),
+        place_of("fsync(", &cut, "= 0"),
+        place_of("fsync(", place.dir(), "= 0"),
+        place_of("fallocate(", &path, ""),
+        place_of("mmap(", &path, "PROT_WRITE"),
+    ];
+    assert!(order.is_sorted(), "{order:?} in {calls}");
+}
+
 fn bytes_with_x(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[at] = b'x';

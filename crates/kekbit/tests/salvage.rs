@@ -8,12 +8,14 @@ mod common;
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::campaign::Campaign;
 use common::{Child, Numbers, bytes, data_offset, role, say, word_at};
 use kekbit::{
-    Channel, Checksum, CreateError, Durability, Finding, Gap, OpenError, SalvageError, Salvaged,
-    SequenceStamp, State, TickUnit, Timestamp, Writer, WriterOptions,
+    AppendContext, Channel, Checksum, CreateError, Durability, Finding, Gap, Handler, OpenError,
+    SalvageError, Salvaged, SequenceStamp, StageError, StageInfo, Start, State, TickUnit, Timestamp, Writer,
+    WriterOptions,
 };
 
 /// One frame: its records and where it lies.
@@ -514,25 +516,61 @@ fn what_is_read_only_is_salvaged_and_left_as_it_is() {
     assert_eq!(std::fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
+/// The timestamp stage of a machine whose clock was a day ahead.
+struct Ahead {
+    next: u64,
+}
+
+const STEP: u64 = 1_000_000;
+
+impl Handler for Ahead {
+    fn describe(&self) -> StageInfo {
+        Timestamp::nanos().describe()
+    }
+
+    fn before(&mut self, _: &mut AppendContext<'_>, _: &[u8], prefix: &mut [u8]) -> Result<(), StageError> {
+        self.next += STEP;
+        prefix.copy_from_slice(&self.next.to_le_bytes());
+        Ok(())
+    }
+}
+
 #[test]
 fn times_of_the_new_index_are_not_before_the_records() {
     let dir = common::dir();
     let (path, saved) = (dir.path().join("a.kek"), dir.path().join("saved.kek"));
-    let options = Writer::options().capacity(1 << 22).stage(Timestamp::nanos());
-    let mut writer = options.create(&path).unwrap();
-    let mut half = None;
+    let tomorrow = SystemTime::now() + Duration::from_secs(24 * 3600);
+    let begin = tomorrow.duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let mut writer = Writer::options().capacity(1 << 22).stage(Ahead { next: begin }).create(&path).unwrap();
     for n in 0..20_000 {
         writer.append(&bytes(n, 100)).unwrap();
-        if n == 10_000 {
-            half = Some(std::time::SystemTime::now());
-        }
     }
     writer.close().unwrap();
     salvage(&path, &saved);
-    let (before, after) = (Channel::open(&path).unwrap(), Channel::open(&saved).unwrap());
-    let from = |channel: &Channel| {
-        let mut records = channel.records_from(kekbit::Start::Time(half.unwrap())).unwrap();
-        records.next().unwrap().unwrap().sequence()
-    };
-    assert_eq!(from(&before), from(&after));
+    let channel = Channel::open(&saved).unwrap();
+    for sequence in [0, 1, 5_000, 12_345, 19_999] {
+        let time = UNIX_EPOCH + Duration::from_nanos(begin + (sequence + 1) * STEP);
+        let record = channel.records_from(Start::Time(time)).unwrap().next().unwrap().unwrap();
+        assert_eq!(record.sequence(), sequence);
+    }
+}
+
+#[test]
+fn without_checksums_nothing_past_the_last_sync_of_another_boot_is_saved() {
+    let dir = common::dir();
+    let (path, copy) = (dir.path().join("none.kek"), dir.path().join("copy.kek"));
+    let mut writer = Writer::options().capacity(1 << 16).checksum(Checksum::None).create(&path).unwrap();
+    for n in 0..30 {
+        writer.append(&bytes(n, 100)).unwrap();
+        if n == 9 {
+            writer.sync().unwrap();
+        }
+    }
+    writer.abandon();
+    std::fs::copy(&path, &copy).unwrap();
+    // In the boot in which it was written everything is there.
+    assert_eq!(salvage(&path, &dir.path().join("saved.kek")).0.records, 30);
+    let (salvaged, gaps) = salvage(&copy, &dir.path().join("saved copy.kek"));
+    assert_eq!((salvaged.records, gaps.len()), (10, 1));
+    assert_eq!((gaps[0].from.offset(), gaps[0].resumes), (10 * FRAME, false));
 }
