@@ -25,6 +25,8 @@ use crate::memory::map::{Access, Map};
 use crate::open::Verify;
 use crate::options::{Durability, Prepare};
 use crate::pen::{Pen, PenStart};
+use crate::stages::StageLayout;
+use crate::survey::Survey;
 use crate::sys::file;
 use crate::sys::lock::{self, Held, Role};
 use crate::time::Clock;
@@ -37,8 +39,8 @@ pub struct Sealed {
     pub end: EndPoint,
     /// How it stood before: [`State::Abandoned`] or [`State::Torn`].
     pub before: State,
-    /// What lay behind the last good record, if a crash of the machine may have left something there that was not zero.
-    /// `None` also if it was to be discarded.
+    /// What lay behind the last good record, if a crash of the machine may have left something there that was not zero, or
+    /// if there were intact records. `None` also if it was to be discarded.
     pub cut: Option<Cut>,
 }
 
@@ -184,14 +186,22 @@ fn keep_cut(
     end: u64,
     options: &SealOptions,
 ) -> Result<Option<KeptCut>, SealError> {
-    // In the boot in which it was written nothing is lost: behind the tail lies what was never finished.
-    if options.discard || channel.is_of_this_boot() {
-        return Ok(None);
-    }
-    let (path, data) = (channel.path(), channel.header().regions.data);
+    let (path, header) = (channel.path(), channel.header());
+    let data = header.regions.data;
     let content = file::end_of_content(file, data + tail, end).sealing("read", path)?;
     let len = content - (data + tail);
-    if len == 0 { Ok(None) } else { KeptCut::make(file, path, data, tail, len).map(Some) }
+    if options.discard || len == 0 {
+        return Ok(None);
+    }
+    if channel.is_of_this_boot() {
+        // Only the file system can have crashed, which is rare, and behind the tail usually lies what was never finished.
+        let layout = StageLayout::new(&header.attributes.stages, header.max_record_len).unwrap_or_default();
+        let survey = Survey::new(file, end, header.clone(), layout, true).sealing("read", path)?;
+        if !survey.goes_on_behind(tail).sealing("read", path)? {
+            return Ok(None);
+        }
+    }
+    KeptCut::make(file, path, data, tail, len).map(Some)
 }
 
 /// Lets the next sync write everything that is not known to be on the disk: the control region, the entries of the index,

@@ -129,6 +129,19 @@ pub(crate) trait Sink {
     fn progress(&mut self, at: Position);
 }
 
+/// Nobody who would want to know.
+struct Deaf;
+
+impl Sink for Deaf {
+    fn frame(&mut self, _: Kind, _: &[u8], _: u64, _: Option<u64>) -> Result<(), SalvageError> {
+        Ok(())
+    }
+
+    fn gap(&mut self, _: Gap) {}
+
+    fn progress(&mut self, _: Position) {}
+}
+
 /// What was found, in all.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
@@ -413,6 +426,11 @@ impl<S: Storage> Survey<S> {
             self.sequence = next_sequence;
         }
         Ok(None)
+    }
+
+    /// Whether frames are proven somewhere behind `at`, where the good ones end.
+    pub(crate) fn goes_on_behind(mut self, at: u64) -> io::Result<bool> {
+        Ok(self.search(at + WORD, &mut Deaf)?.is_some())
     }
 
     /// The first place from `from` on where a frame is proven.

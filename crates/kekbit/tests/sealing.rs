@@ -104,6 +104,19 @@ fn records_behind_a_lost_head_are_kept_too() {
 }
 
 #[test]
+fn intact_records_behind_the_tail_are_kept_in_the_same_boot_too() {
+    // As after a crash of the file system alone: boot and inode are those of the writer.
+    let dir = common::dir();
+    let path = dir.path().join("a.kek");
+    let data = data_offset(&abandoned(&path, 20));
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0; 8], data + 7 * FRAME).unwrap();
+    let sealed = Channel::seal(&path).unwrap();
+    assert_eq!((sealed.before, sealed.end.sequence), (State::Abandoned, 7));
+    assert_eq!(cut_of(sealed).len, 13 * FRAME);
+}
+
+#[test]
 fn nothing_is_cut_off_where_nothing_was_lost() {
     let dir = common::dir();
     let path = dir.path().join("a.kek");
