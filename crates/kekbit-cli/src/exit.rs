@@ -84,6 +84,11 @@ impl Failure {
         Failure { message: self.message.map(|message| format!("{message}; {more}")), ..self }
     }
 
+    /// The line, if there is one.
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
     /// Prints the line, if there is one.
     pub(crate) fn report(&self) {
         if let Some(message) = &self.message {
@@ -182,6 +187,7 @@ impl From<SealError> for Failure {
             SealError::Damaged {
                 source: ReadError::Corrupt { .. } | ReadError::UnknownKind { .. }, ..
             } => Exit::Damage,
+            SealError::NoSpaceForCut { .. } => Exit::Full,
             SealError::Features { .. } => Exit::Missing,
             _ => Exit::Io,
         };

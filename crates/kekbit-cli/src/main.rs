@@ -1,4 +1,4 @@
-//! `kek`: writes, reads, follows, inspects, verifies and seals channels.
+//! `kek`: writes, reads, follows, inspects, verifies, seals and salvages channels.
 //!
 //! Each verb has a file of its own, which begins with what it accepts and what it does; what they share:
 //!
@@ -28,6 +28,7 @@ mod write;
 
 mod info;
 mod ls;
+mod salvage;
 mod seal;
 mod verify;
 
@@ -58,6 +59,7 @@ enum Verb {
     Ls(ls::LsArgs),
     Verify(verify::VerifyArgs),
     Seal(seal::SealArgs),
+    Salvage(salvage::SalvageArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -110,6 +112,7 @@ fn run() -> Result<Exit, Failure> {
         Verb::Ls(args) => args.run(),
         Verb::Verify(args) => args.run(),
         Verb::Seal(args) => args.run(),
+        Verb::Salvage(args) => args.run(),
         Verb::Demo(args) => args.run(),
         Verb::Completions(args) => args.run(),
         Verb::Man(args) => args.run(),

@@ -6,18 +6,34 @@ use clap::Args;
 use kekbit::{Channel, SealError, State};
 
 use crate::exit::{Exit, Failure, note};
+use crate::values::counted;
 
 /// End a channel whose writer is dead
 ///
 /// Checks every record and ends the channel behind the last good one, durably. It refuses while the writer lives, and
-/// where there is damage that a crash cannot have made. What a crash of the machine has left of later records in a torn
-/// channel is given up. A channel that has ended already is left as it is.
+/// where there is damage that a crash cannot have made. A channel that has ended already is left as it is.
+///
+/// What a crash of the machine may have left of later records is cut off, and kept in a file beside the channel:
+/// `log.kek.cut-4096` holds the bytes from position 4096 on, up to the last one that was not zero. There may be intact
+/// records among them. To look for them later, write the file over a copy of the sealed channel, where it was cut off,
+/// and let `kek salvage` read that; or salvage before sealing.
 #[derive(Args, Debug)]
-#[command(after_long_help = "Example:
-  kek seal log.kek && kek info log.kek")]
+#[command(after_long_help = "Examples:
+  kek seal log.kek && kek info log.kek
+  kek salvage log.kek saved.kek; kek seal --discard log.kek
+
+The data begin in the file at the offset that bytes 160 to 167 of it tell. What was cut off is put back into a copy with:
+  cp log.kek torn.kek
+  data=$(od -An -j160 -N8 -tu8 log.kek)
+  dd if=log.kek.cut-4096 of=torn.kek bs=64K oflag=seek_bytes seek=$((data + 4096)) conv=notrunc
+  kek salvage torn.kek saved.kek")]
 pub(crate) struct SealArgs {
     /// The channel
     path: PathBuf,
+
+    /// Gives up what is cut off, instead of keeping it in a file
+    #[arg(long)]
+    discard: bool,
 
     /// Seals also on a file system that other machines may share, where a writer on another machine may live
     #[arg(long)]
@@ -27,10 +43,10 @@ pub(crate) struct SealArgs {
 impl SealArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let path = self.path.display();
-        let sealed = match self.force_shared_file_system {
-            true => Channel::seal_on_shared_file_system(&self.path),
-            false => Channel::seal(&self.path),
-        };
+        let options = Channel::seal_options()
+            .discard(self.discard)
+            .force_shared_file_system(self.force_shared_file_system);
+        let sealed = options.seal(&self.path);
         match sealed {
             Err(SealError::Ended { state, .. }) => {
                 note(format_args!("{path} has ended already: it is {state}"));
@@ -38,9 +54,16 @@ impl SealArgs {
             Err(error) => return Err(error.into()),
             Ok(sealed) => {
                 let (sequence, position) = (sealed.end.sequence, sealed.end.position);
-                let given_up = match sealed.before {
-                    State::Torn => "; what a crash of the machine has left behind it is given up",
-                    _ => "",
+                let given_up = match (&sealed.cut, sealed.before) {
+                    (Some(cut), _) => format!(
+                        "; {} that lay behind it are kept in {}",
+                        counted(cut.len, "byte"),
+                        cut.path.display()
+                    ),
+                    (None, State::Torn) => {
+                        "; what a crash of the machine has left behind it is given up".into()
+                    }
+                    _ => String::new(),
                 };
                 note(format_args!(
                     "{path}: it was {}, and is sealed before sequence {sequence} at position {position}{given_up}",

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use kekbit::{
-    CopyingReader, End, EndPoint, OpenError, Position, ReadError, ReadOptions, Reader, Record, SeekError,
-    Start, Wait,
+    CheckUp, CopyingReader, End, EndPoint, OpenError, Position, ReadError, ReadOptions, Reader, Record,
+    SeekError, Start, Wait,
 };
 
 /// The option that chooses.
@@ -74,8 +74,16 @@ impl Source {
         either!(self, mapped => mapped.channel().end_point(), copied => copied.end_point())
     }
 
-    pub(crate) fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
-        either!(self, mapped => mapped.channel().verify(progress), copied => copied.verify(progress))
+    pub(crate) fn check_up(&self, progress: impl FnMut(Position)) -> Result<CheckUp, ReadError> {
+        either!(self, mapped => Ok(mapped.channel().check_up(progress)), copied => copied.check_up(progress))
+    }
+
+    pub(crate) fn bytes_behind(&self, position: Position) -> Result<u64, ReadError> {
+        either!(self, mapped => mapped.channel().bytes_behind(position), copied => copied.bytes_behind(position))
+    }
+
+    pub(crate) fn synced_tail(&self) -> Position {
+        either!(self, mapped => mapped.channel().synced_tail(), copied => copied.synced_tail())
     }
 
     pub(crate) fn writer_lives(&self) -> Result<bool, ReadError> {

@@ -3,29 +3,37 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kekbit::{Channel, State};
+use kekbit::{Channel, Finding, ReadError, State};
+use serde::Serialize;
 
-use crate::exit::{Exit, Failure, is_damaged};
-use crate::output::print;
+use crate::exit::{Exit, Failure, is_damaged, note};
+use crate::output::{print, print_json};
 use crate::progress;
+use crate::salvage::{JsonGap, lost};
 use crate::source::{Source, TrustArgs};
 use crate::values::{counted, one_line};
 
 /// Check every byte of channels
 ///
-/// Says where the first damage is, and exits with 1 if there is any. A channel that was closed, is full, or was
-/// abandoned by a dead writer is fine. A torn one, whose last records a crash of the machine has damaged, is not, until
-/// `kek seal` has ended it. Of a channel that is being written, what is there is checked.
+/// Says where the first damage is, what lies behind it, and what `kek salvage` would save, and exits with 1 if there is
+/// any. A channel that was closed, is full, or was abandoned by a dead writer is fine. A torn one, whose last records a
+/// crash of the machine has damaged, is not, until `kek seal` has ended it. A corrupt one has damage where no crash
+/// makes any: it can only be salvaged. Of a channel that is being written, what is there is checked.
 ///
 /// Without --untrusted nobody but kekbit may write to the file or cut it while it is read.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek verify log.kek
-  kek verify /var/lib/orders/*.kek && echo all good")]
+  kek verify /var/lib/orders/*.kek && echo all good
+  kek verify --json log.kek | jq .first_damage")]
 pub(crate) struct VerifyArgs {
     /// The channels
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+
+    /// One JSON object for each path
+    #[arg(long)]
+    json: bool,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -36,39 +44,180 @@ impl VerifyArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let mut exit = Exit::Done;
         for path in &self.paths {
-            match verify(path, self.trust) {
-                Ok(good) => print(good.as_bytes())?,
-                Err(failure) => {
-                    failure.report();
-                    if exit == Exit::Done || failure.exit == Exit::Damage {
-                        exit = failure.exit;
-                    }
-                }
+            let verdict = Verdict::of(path, self.trust);
+            match self.json {
+                true => print_json(&verdict)?,
+                false => verdict.tell()?,
+            }
+            if exit == Exit::Done || verdict.exit == Exit::Damage {
+                exit = verdict.exit;
             }
         }
         Ok(exit)
     }
 }
 
-/// Checks one channel; what is good about it, as a line.
-fn verify(path: &Path, trust: TrustArgs) -> Result<String, Failure> {
-    let opened = Source::open(path, Channel::options().stored(true), trust);
-    let source = opened.map_err(|error| match is_damaged(&error) {
-        true => Failure::new(Exit::Damage, error),
-        false => error.into(),
-    })?;
-    let bar = progress::bar(Some(source.expected_len()), "verifying");
-    let verified = source.verify(|position| bar.set_position(position.offset()));
-    bar.finish_and_clear();
-    let end = verified.map_err(|error| Failure::from(error).about(path))?;
-    let records = end.sequence - source.first_sequence();
-    let good = format!("{}, {}", counted(records, "record"), counted(end.position.offset(), "byte"));
-    if end.state == State::Torn {
-        let torn = format_args!(
-            "torn at position {}: {good} are good, what follows is damaged or lost; `kek seal` ends it there",
-            end.position
-        );
-        return Err(Failure::new(Exit::Damage, torn).about(path));
+/// What is said of one path.
+#[derive(Serialize)]
+struct Verdict {
+    path: String,
+    /// As `kek info` has it, or `corrupt`; `null` if the path could not be read.
+    state: Option<String>,
+    /// Records that are good, before the first damage.
+    records: u64,
+    /// Position behind them.
+    tail: u64,
+    synced: Option<u64>,
+    first_damage: Option<Damage>,
+    /// What `kek salvage` would leave out, the first thousand gaps; `null` where that cannot be told.
+    gaps: Option<Vec<JsonGap>>,
+    gap_count: Option<u64>,
+    /// Records that `kek salvage` would save.
+    salvageable: Option<u64>,
+    /// Records that it would not, if their number is known.
+    lost: Option<u64>,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct Damage {
+    /// `torn` or `corrupt`.
+    kind: &'static str,
+    /// `null` if it is the header's.
+    position: Option<u64>,
+    sequence: Option<u64>,
+    /// Bytes from there to the last one that is not zero, or that is known to have been written.
+    bytes_behind: Option<u64>,
+    what: String,
+}
+
+impl Verdict {
+    fn of(path: &Path, trust: TrustArgs) -> Verdict {
+        let channel = match Source::open(path, Channel::options().stored(true), trust) {
+            Ok(channel) => channel,
+            Err(error) if is_damaged(&error) => {
+                let what = error.to_string();
+                let damage =
+                    Damage { kind: "corrupt", position: None, sequence: None, bytes_behind: None, what };
+                let (state, first_damage) = (Some("corrupt".to_owned()), Some(damage));
+                let verdict = Verdict { state, first_damage, ..Verdict::unread(path) };
+                return verdict.failed(&Failure::new(Exit::Damage, error));
+            }
+            Err(error) => return Verdict::unread(path).failed(&error.into()),
+        };
+        let bar = progress::bar(Some(channel.expected_len()), "verifying");
+        let check_up = channel.check_up(|position| bar.set_position(position.offset()));
+        bar.finish_and_clear();
+        let check_up = match check_up {
+            Ok(check_up) => check_up,
+            Err(error) => return Verdict::unread(path).failed(&Failure::from(error).about(path)),
+        };
+        let mut verdict = Verdict {
+            records: check_up.sequence - channel.first_sequence(),
+            tail: check_up.position.offset(),
+            synced: Some(channel.synced_tail().offset()),
+            gaps: Some(Vec::new()),
+            gap_count: Some(0),
+            ..Verdict::unread(path)
+        };
+        verdict.salvageable = Some(verdict.records);
+        let (kind, what) = match &check_up.outcome {
+            Ok(end) if end.state == State::Torn => ("torn", "damaged or lost in a crash of the machine"),
+            Ok(end) => {
+                verdict.state = Some(end.state.to_string());
+                (verdict.lost, verdict.ok) = (Some(0), true);
+                return verdict;
+            }
+            Err(ReadError::Corrupt { what, .. }) => ("corrupt", *what),
+            Err(ReadError::UnknownKind { .. }) => ("corrupt", "a frame of an unknown kind"),
+            Err(error) => return verdict.failed(&Failure::new(Exit::Io, error).about(path)),
+        };
+        verdict.state = Some(kind.to_owned());
+        verdict.first_damage = Some(Damage {
+            kind,
+            position: Some(verdict.tail),
+            sequence: Some(check_up.sequence),
+            bytes_behind: channel.bytes_behind(check_up.position).ok(),
+            what: what.to_owned(),
+        });
+        drop(channel);
+        verdict.look_behind(path);
+        verdict.exit = Exit::Damage;
+        verdict
     }
-    Ok(format!("{}: {}, {good}, no damage\n", one_line(&path.to_string_lossy()), end.state))
+
+    /// Finds out what `kek salvage` would make of it.
+    fn look_behind(&mut self, path: &Path) {
+        let bar =
+            progress::bar(path.metadata().ok().map(|metadata| metadata.len()), "looking behind the damage");
+        let survey = Channel::salvage_options().survey(path, |finding| {
+            if let Finding::Progress(position) = finding {
+                bar.set_position(position.offset());
+            }
+        });
+        bar.finish_and_clear();
+        // A channel that is being written is not salvaged.
+        let survey = survey.ok();
+        self.gaps = survey.as_ref().map(|found| found.gaps.iter().map(JsonGap::of).collect());
+        self.gap_count = survey.as_ref().map(|found| found.gap_count);
+        self.salvageable = survey.as_ref().map(|found| found.records);
+        self.lost = survey.and_then(|found| found.lost);
+    }
+
+    /// A path of which nothing is known yet.
+    fn unread(path: &Path) -> Verdict {
+        Verdict {
+            path: path.display().to_string(),
+            state: None,
+            records: 0,
+            tail: 0,
+            synced: None,
+            first_damage: None,
+            gaps: None,
+            gap_count: None,
+            salvageable: None,
+            lost: None,
+            ok: false,
+            error: None,
+            exit: Exit::Done,
+        }
+    }
+
+    /// The same, with what went wrong.
+    fn failed(self, failure: &Failure) -> Verdict {
+        Verdict { error: failure.message().map(str::to_owned), exit: failure.exit, ..self }
+    }
+
+    /// Says it to people: what is good on standard output, what is not on standard error.
+    fn tell(&self) -> Result<(), Failure> {
+        if let Some(error) = &self.error {
+            note(error);
+            return Ok(());
+        }
+        let good = format!("{}, {}", counted(self.records, "record"), counted(self.tail, "byte"));
+        let Some(damage) = &self.first_damage else {
+            let state = self.state.as_deref().unwrap_or_default();
+            return print(format!("{}: {state}, {good}, no damage\n", one_line(&self.path)).as_bytes());
+        };
+        let behind = damage
+            .bytes_behind
+            .map_or_else(String::new, |bytes| format!("; {} behind it", counted(bytes, "byte")));
+        let mut text = format!(
+            "{}: {} at position {}: {good} before it are good; {}{behind}",
+            self.path, damage.kind, self.tail, damage.what
+        );
+        if let (Some(gaps), Some(records)) = (self.gap_count, self.salvageable) {
+            let (gaps, records) = (counted(gaps, "gap"), counted(records, "record"));
+            text += &format!("; `kek salvage` would save {records} around {gaps}, {}", lost(self.lost));
+        }
+        if damage.kind == "torn" {
+            text += "; `kek seal` ends it there";
+        }
+        note(text);
+        Ok(())
+    }
 }

@@ -72,6 +72,18 @@ pub struct EndPoint {
     pub sealed: bool,
 }
 
+/// How far a channel is good, and how it stands there.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CheckUp {
+    /// Position behind the last good record: of the first damage, if there is any.
+    pub position: Position,
+    /// Sequence of the record that is next there.
+    pub sequence: u64,
+    /// Where the channel ends, or what is wrong with it.
+    pub outcome: Result<EndPoint, ReadError>,
+}
+
 /// A channel, opened for reading. Cloning it is cheap and opens nothing anew.
 ///
 /// Opening works with nothing but read permission, on a read-only mount too, and while the channel is being written.
@@ -232,8 +244,22 @@ impl Channel {
     ///
     /// See [`ReadError`]; the position is that of the first damage.
     pub fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
+        self.check_up(progress).outcome
+    }
+
+    /// The same, and tells how far the channel is good also where there is damage behind.
+    pub fn check_up(&self, progress: impl FnMut(Position)) -> CheckUp {
         let rules = Rules { verify: true, ..self.inner.rules() };
-        walk_to_end(self, &mut self.cursor_with(rules), progress)
+        check_up(self, &mut self.cursor_with(rules), progress)
+    }
+
+    /// Bytes from `position` to the last byte in the file that is not zero: what lies behind damage, or behind the tail.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn bytes_behind(&self, position: Position) -> Result<u64, ReadError> {
+        self.inner.bytes_behind(position)
     }
 
     /// Asks the kernel whether the writer lives. A system call.
@@ -358,6 +384,16 @@ impl Channel {
         Position::new(synced.min(self.inner.header.capacity))
     }
 
+    /// Up to where a slot of the control region says that everything is synced.
+    pub(crate) fn synced_slot(&self) -> u64 {
+        self.inner.synced_slot()
+    }
+
+    /// Whether the file was written in this boot of this machine, so that it holds what was in memory.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.inner.same_boot
+    }
+
     /// Bytes of the data region that are reserved on the disk.
     pub fn reserved(&self) -> u64 {
         self.inner.map.word(self.inner.header.regions.control + RESERVED).min(self.inner.header.capacity)
@@ -410,6 +446,16 @@ pub(crate) fn end_point<P: Place>(
     let last = source.last_entry(|_| true)?;
     cursor.move_to(last.position, last.sequence, source)?;
     walk_to_end(source, cursor, |_| ())
+}
+
+/// Walks `cursor` to where `source` ends at the moment, or to the first damage.
+pub(crate) fn check_up<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
+    progress: impl FnMut(Position),
+) -> CheckUp {
+    let outcome = walk_to_end(source, cursor, progress);
+    CheckUp { position: Position::new(cursor.position()), sequence: cursor.sequence(), outcome }
 }
 
 /// Walks `cursor` to where `source` ends at the moment.

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Position;
-use crate::channel::{EndPoint, end_point, walk_to_end};
+use crate::channel::{CheckUp, EndPoint, check_up, end_point};
 use crate::cursor::{Cursor, Growth, Step};
 use crate::error::{Attempt, OpenError, ReadError, SeekError};
 use crate::follow::Following;
@@ -174,8 +174,26 @@ impl CopyingReader {
     ///
     /// See [`ReadError`]; the position is that of the first damage.
     pub fn verify(&self, progress: impl FnMut(Position)) -> Result<EndPoint, ReadError> {
+        self.check_up(progress)?.outcome
+    }
+
+    /// The same, and tells how far the channel is good also where there is damage behind.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn check_up(&self, progress: impl FnMut(Position)) -> Result<CheckUp, ReadError> {
         let source = &self.following.source;
-        walk_to_end(source, &mut source.copying_cursor()?, progress)
+        Ok(check_up(source, &mut source.copying_cursor()?, progress))
+    }
+
+    /// Bytes from `position` to the last byte in the file that is not zero.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn bytes_behind(&self, position: Position) -> Result<u64, ReadError> {
+        self.following.source.bytes_behind(position)
     }
 
     /// Asks the kernel whether the writer lives.

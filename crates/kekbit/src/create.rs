@@ -43,16 +43,8 @@ impl<C: Chain> WriterOptions<C> {
     /// See [`CreateError`]. Of several processes that create the same path one succeeds.
     pub fn create(self, path: impl AsRef<Path>) -> Result<Writer<C>, CreateError> {
         let path = path.as_ref();
-        let header = self.header(path)?;
-        if path.symlink_metadata().is_ok() {
-            return Err(CreateError::AlreadyExists { path: path.to_owned() });
-        }
-        let unnamed = Unnamed::create(path, self.mode).creating("create", path)?;
-        let file_system = self.check_file_system(&unnamed.file, path)?;
-        if file_system.is_btrfs() {
-            file::disable_copy_on_write(&unnamed.file).creating("disable copy-on-write of", path)?;
-        }
-        self.establish(unnamed, header, path)
+        let pen = self.create_nameless(self.header(path)?, path)?.name(path)?;
+        Ok(Writer::new(pen, self.chain))
     }
 
     /// Creates the channel in the file of a retired one, which loses its name and its content. Its pages are in memory
@@ -105,7 +97,8 @@ impl<C: Chain> WriterOptions<C> {
         }
         // Header, control, index and the first word; what is behind is stale by its salt.
         file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
-        self.establish(unnamed, header, path)
+        let pen = self.establish(unnamed, header, path)?.name(path)?;
+        Ok(Writer::new(pen, self.chain))
     }
 
     fn check_file_system(&self, file: &File, path: &Path) -> Result<file::FileSystem, CreateError> {
@@ -116,8 +109,21 @@ impl<C: Chain> WriterOptions<C> {
         Ok(file_system)
     }
 
-    /// Turns a file that nobody else knows, empty or cleared, into a channel, and gives it its name.
-    fn establish(self, unnamed: Unnamed, mut header: Header, path: &Path) -> Result<Writer<C>, CreateError> {
+    /// Creates a channel with this header, whose inode is not known yet, for the name `path`, but without it.
+    pub(crate) fn create_nameless(&self, header: Header, path: &Path) -> Result<Nameless, CreateError> {
+        if path.symlink_metadata().is_ok() {
+            return Err(CreateError::AlreadyExists { path: path.to_owned() });
+        }
+        let unnamed = Unnamed::create(path, self.mode).creating("create", path)?;
+        let file_system = self.check_file_system(&unnamed.file, path)?;
+        if file_system.is_btrfs() {
+            file::disable_copy_on_write(&unnamed.file).creating("disable copy-on-write of", path)?;
+        }
+        self.establish(unnamed, header, path)
+    }
+
+    /// Turns a file that nobody else knows, empty or cleared, into a channel that has no name yet.
+    fn establish(&self, unnamed: Unnamed, mut header: Header, path: &Path) -> Result<Nameless, CreateError> {
         let file = &unnamed.file;
         let total = header.regions.data + header.capacity;
         let map = map_and_lock(&unnamed, total, path)?;
@@ -179,13 +185,29 @@ impl<C: Chain> WriterOptions<C> {
                 Some(file::open_directory(file::directory_of(path)).creating("open the directory of", path)?)
             }
         };
-        unnamed.name(path).creating("name", path)?;
-        if let Some(error) = directory.and_then(|directory| file::sync(&directory).err()) {
+        Ok(Nameless { pen, unnamed, directory })
+    }
+}
+
+/// A complete channel that has no name yet. Nothing is left of it if it does not get one.
+#[derive(Debug)]
+pub(crate) struct Nameless {
+    pub(crate) pen: Pen,
+    unnamed: Unnamed,
+    /// To be synced when it has its name.
+    directory: Option<File>,
+}
+
+impl Nameless {
+    /// Gives the channel the name `path`, unless something has it already.
+    pub(crate) fn name(self, path: &Path) -> Result<Pen, CreateError> {
+        self.unnamed.name(path).creating("name", path)?;
+        if let Some(error) = self.directory.and_then(|directory| file::sync(&directory).err()) {
             // The name may or may not outlive a power cut; so that there is no doubt, there is none.
             let _ = std::fs::remove_file(path);
             return Err(error).creating("sync the directory of", path);
         }
-        Ok(Writer::new(pen, self.chain))
+        Ok(self.pen)
     }
 }
 

@@ -10,8 +10,7 @@
 use crate::Position;
 use crate::error::ReadError;
 use crate::layout::crc::crc32c_padded;
-use crate::layout::frame::{BATCH_HEADER, Checksum, Head, Kind, Salt, WORD, frame_len};
-use crate::layout::{u32_at, u64_at};
+use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, batch_records, frame_len};
 use crate::publish::Place;
 
 /// What a reader may believe of a channel, found out when it is opened.
@@ -354,26 +353,10 @@ impl<P: Place> Cursor<P> {
         head.check() == crc ^ self.rules.salt.mix(at, head.kl())
     }
 
-    /// Whether the batch that was taken is what it says: its inner frames are records of possible lengths, as many as
-    /// it counts, and end where it ends.
+    /// Whether the batch that was taken is what it says.
     fn chains_up(&self) -> bool {
         let payload = self.window.payload();
-        let bytes: &[u8] = payload.as_ref();
-        let len = bytes.len() as u64;
-        if len < BATCH_HEADER || !len.is_multiple_of(8) || u32_at(bytes, 4) != 0 {
-            return false;
-        }
-        let (mut at, mut left) = (BATCH_HEADER, u32_at(bytes, 0));
-        while left > 0 && at + WORD <= len {
-            let head = Head(u64_at(bytes, at as usize));
-            let possible = head.kl().wrapping_sub(self.least) <= self.span && head.check() == 0;
-            if !possible || at + frame_len(head.len()) > len {
-                return false;
-            }
-            at += frame_len(head.len());
-            left -= 1;
-        }
-        left == 0 && at == len
+        batch_records(payload.as_ref(), |kl| kl.wrapping_sub(self.least) <= self.span, |_| ()).is_some()
     }
 
     fn corrupt(&self, what: &'static str) -> ReadError {

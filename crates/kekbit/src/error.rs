@@ -366,6 +366,16 @@ pub enum SealError {
         /// What file system it is.
         file_system: &'static str,
     },
+    /// There is no space to keep what would be cut off. The channel is as it was.
+    #[error("no space for {}, which would keep {needed} bytes that sealing cuts off: make room, or discard them: {source}", path.display())]
+    NoSpaceForCut {
+        /// The file that was to keep them.
+        path: PathBuf,
+        /// How many bytes they are.
+        needed: u64,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -395,6 +405,68 @@ pub enum SealError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Why a channel was not salvaged. The new one then does not exist.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SalvageError {
+    /// Its writer lives, so that it is not damaged but unfinished.
+    #[error("{} has a live writer: only a channel that nobody writes is salvaged", path.display())]
+    WriterLives {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Somebody is sealing it.
+    #[error("{} is being sealed", path.display())]
+    BeingSealed {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It could not be opened.
+    #[error(transparent)]
+    Open(OpenError),
+    /// Its header is damaged, or the file ends before its data: without them nothing in it can be proven.
+    #[error("{}: {source}: without an intact header nothing in a channel can be proven", path.display())]
+    Header {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// The new channel could not be created.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The new channel did not take a record.
+    #[error("{}: {source}", path.display())]
+    Append {
+        /// The new channel's path.
+        path: PathBuf,
+        /// Why not.
+        source: AppendError,
+    },
+    /// The new channel could not be made durable.
+    #[error("{}: {source}", path.display())]
+    Sync {
+        /// The new channel's path.
+        path: PathBuf,
+        /// What went wrong.
+        source: SyncError,
+    },
+    /// The system refused something else.
+    #[error("cannot {action} the damaged channel: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SalvageError {
+    pub(crate) fn reading(source: io::Error) -> SalvageError {
+        SalvageError::Io { action: "read", source }
+    }
 }
 
 /// Attaches what was tried, and on what, to what the system said.

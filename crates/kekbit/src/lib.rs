@@ -23,7 +23,7 @@
 //! - [`Handler`] is a stage of the write operation; [`Timestamp`] and [`SequenceStamp`] are built in, [`Decoder`]
 //!   undoes the others.
 //! - [`CopyingReader`] reads the files of those who are not trusted.
-//! - [`Channel::seal`] ends a channel whose writer has died.
+//! - [`Channel::seal`] ends a channel whose writer has died, [`Channel::salvage`] copies what is good out of a damaged one.
 //!
 //! # Trust
 //!
@@ -68,6 +68,7 @@ mod shared;
 mod channel;
 mod copying;
 mod cursor;
+mod cut;
 mod decoder;
 mod follow;
 mod open;
@@ -75,21 +76,25 @@ mod opened;
 mod reader;
 mod record;
 mod records;
+mod salvage;
 mod seal;
 mod seek;
+mod survey;
 mod wait;
 
 #[cfg(test)]
 mod loom_tests;
 
 pub use batch::Batch;
-pub use channel::{Channel, EndPoint, State};
+pub use channel::{Channel, CheckUp, EndPoint, State};
 pub use claim::Claim;
 pub use copying::CopyingReader;
+pub use cut::Cut;
 pub use decoder::{DecodeError, Decoded, Decoder, DecoderBuilder};
 pub use encode::{Encode, EncodeError};
 pub use error::{
-    AppendError, CreateError, FormatError, OpenError, ReadError, SealError, SeekError, SyncError,
+    AppendError, CreateError, FormatError, OpenError, ReadError, SalvageError, SealError, SeekError,
+    SyncError,
 };
 pub use handler::{AppendContext, Chain, Field, Handler, Push, Stage, StageError, StageInfo};
 pub use layout::frame::Checksum;
@@ -99,10 +104,12 @@ pub use position::Position;
 pub use reader::{End, Reader};
 pub use record::{Record, SharedRecord};
 pub use records::Records;
-pub use seal::Sealed;
+pub use salvage::{Finding, SalvageOptions, Salvaged};
+pub use seal::{SealOptions, Sealed};
 pub use seek::Start;
 pub use shared::{SharedError, SharedWriter};
 pub use stages::{SequenceStamp, Timestamp};
+pub use survey::Gap;
 pub use sync_handle::SyncHandle;
 pub use time::TickUnit;
 pub use wait::Wait;

@@ -8,6 +8,7 @@
 //! was asked for; a writer that is gone when it is asked for does not make the file longer afterwards.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -98,6 +99,11 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
 
 /// Opens the file and finds out what it is and what may be believed of it. Nothing is mapped.
 pub(crate) fn look_into(path: &Path, options: &ReadOptions) -> Result<Opened, OpenError> {
+    from_file(find(path, options.random)?, path, options)
+}
+
+/// The file that has the name `path`, with a share of its readers' lock.
+pub(crate) fn find(path: &Path, random: bool) -> Result<File, OpenError> {
     for _ in 0..ATTEMPTS {
         let file = file::open(path, false).opening("open", path)?;
         let kind = file.metadata().opening("look up", path)?.file_type();
@@ -105,7 +111,7 @@ pub(crate) fn look_into(path: &Path, options: &ReadOptions) -> Result<Opened, Op
             let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
             return Err(OpenError::NotAFile { path: path.to_owned(), what });
         }
-        if options.random {
+        if random {
             file::expect_random(&file).opening("advise on", path)?;
         }
         // Held as long as the channel is open, so that the file is not reused meanwhile; and only a file that
@@ -113,7 +119,7 @@ pub(crate) fn look_into(path: &Path, options: &ReadOptions) -> Result<Opened, Op
         if lock::shared(&file, Role::Readers).opening("lock", path)?
             && file::is_named(&file, path).opening("look up", path)?
         {
-            return from_file(file, path, options);
+            return Ok(file);
         }
         std::thread::sleep(ATTEMPT_PAUSE);
     }
@@ -122,9 +128,7 @@ pub(crate) fn look_into(path: &Path, options: &ReadOptions) -> Result<Opened, Op
 
 fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, OpenError> {
     let format = |source| OpenError::Format { path: path.to_owned(), source };
-    let mut page = [0; PAGE as usize];
-    let read = file::read_at(&file, &mut page, 0).opening("read", path)?;
-    let header = Header::decode(&page[..read]).map_err(format)?;
+    let header = read_header(&file).opening("read", path)?.map_err(format)?;
     let live = lock::is_held(&file, Role::Writer).opening("ask for the writer of", path)?;
     // After the question: a writer that has gone does not make the file longer any more.
     let metadata = file.metadata().opening("look up", path)?;
@@ -169,4 +173,11 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         opened.believe(same_boot);
     }
     Ok(opened)
+}
+
+/// Reads the header of a file, and checks it.
+pub(crate) fn read_header(file: &File) -> io::Result<Result<Header, FormatError>> {
+    let mut page = [0; PAGE as usize];
+    let read = file::read_at(file, &mut page, 0)?;
+    Ok(Header::decode(&page[..read]))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Position;
 use crate::cursor::{Belief, Growth, Rules};
 use crate::error::{Attempt, ReadError};
 use crate::layout::control::{SLOT, SLOTS, Slot, TRAIL, TRAIL_SLOTS};
@@ -122,6 +123,14 @@ impl Opened {
     pub(crate) fn data_len(&self) -> Result<u64, ReadError> {
         let len = self.file.metadata().reading("look up the file's length")?.len();
         Ok(len.saturating_sub(self.header.regions.data).min(self.reach) & !7)
+    }
+
+    /// Bytes from `position` to the last byte in the file that is not zero.
+    pub(crate) fn bytes_behind(&self, position: Position) -> Result<u64, ReadError> {
+        let (data, from) = (self.header.regions.data, position.offset() & !7);
+        let end = self.data_len()?.max(from);
+        let content = file::end_of_content(&self.file, data + from, data + end).reading("read")? - data;
+        Ok(content.saturating_sub(position.offset()))
     }
 
     /// Asks the kernel whether the writer lives.

@@ -1,4 +1,12 @@
 //! Sealing: puts the terminal frame into a channel whose writer is dead, so that it has ended for good.
+//!
+//! ```text
+//! locks -> verify -> keep what is cut off, synced -> space -> index -> write again -> terminal, sync -> give back space
+//!                                                   from here on the file changes
+//! ```
+//!
+//! What is read need not be what is on the disk: the kernel marks pages that it could not write as clean, and a sync
+//! passes them over. So everything that no slot says is synced is written again.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +15,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::channel::{Channel, EndPoint, State};
+use crate::cut::{Cut, KeptCut};
 use crate::error::{Attempt, SealError};
+use crate::layout::PAGE;
 use crate::layout::control::{SLOT, SLOTS, Slot};
 use crate::layout::entry::{ENTRY, Entry, index_slots};
 use crate::layout::frame::{Kind, WORD};
@@ -15,30 +25,74 @@ use crate::memory::map::{Access, Map};
 use crate::open::Verify;
 use crate::options::{Durability, Prepare};
 use crate::pen::{Pen, PenStart};
+use crate::stages::StageLayout;
+use crate::survey::Survey;
 use crate::sys::file;
-use crate::sys::lock::{self, Role};
+use crate::sys::lock::{self, Held, Role};
 use crate::time::Clock;
 
 /// What sealing has done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Sealed {
     /// Where the channel ends now. Its state is [`State::Abandoned`].
     pub end: EndPoint,
     /// How it stood before: [`State::Abandoned`] or [`State::Torn`].
     pub before: State,
+    /// What lay behind the last good record, if a crash of the machine may have left something there that was not zero, or
+    /// if there were intact records. `None` also if it was to be discarded.
+    pub cut: Option<Cut>,
+}
+
+/// Options for sealing; made by [`Channel::seal_options`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "options do nothing until `seal`"]
+pub struct SealOptions {
+    discard: bool,
+    force: bool,
+}
+
+impl SealOptions {
+    /// Gives up what lies behind the last good record, instead of keeping it in a file beside the channel. Default: off.
+    pub fn discard(mut self, discard: bool) -> Self {
+        self.discard = discard;
+        self
+    }
+
+    /// Seals also on a file system that other machines may share, where a writer on another machine may live. Default:
+    /// refused.
+    pub fn force_shared_file_system(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Seals the channel at `path`, see [`Channel::seal`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::seal`].
+    pub fn seal(self, path: impl AsRef<Path>) -> Result<Sealed, SealError> {
+        seal(path.as_ref(), &self)
+    }
 }
 
 impl Channel {
     /// Seals the abandoned or torn channel at `path`: checks every record, ends it behind the last good one, and syncs
-    /// it. What a crash of the machine has left of later records is given up.
+    /// it. What a crash of the machine has left of later records is cut off, and kept in a file beside the channel: see
+    /// [`Cut`].
+    ///
+    /// # Durability
+    ///
+    /// What is cut off is synced before the channel is touched, the file and its name. Then everything before the end is
+    /// written anew, whatever earlier writes have come to, and synced.
     ///
     /// # Errors
     ///
     /// [`SealError::WriterLives`] as long as it does, [`SealError::Ended`] if there is a terminal frame already,
-    /// [`SealError::Damaged`] if there is damage where a crash cannot have made it.
+    /// [`SealError::Damaged`] if there is damage where a crash cannot have made it, [`SealError::NoSpaceForCut`] if what
+    /// is cut off cannot be kept.
     pub fn seal(path: impl AsRef<Path>) -> Result<Sealed, SealError> {
-        seal(path.as_ref(), false)
+        Channel::seal_options().seal(path)
     }
 
     /// The same, also on a file system that other machines may share, where a writer on another machine may live.
@@ -47,11 +101,16 @@ impl Channel {
     ///
     /// As [`Channel::seal`].
     pub fn seal_on_shared_file_system(path: impl AsRef<Path>) -> Result<Sealed, SealError> {
-        seal(path.as_ref(), true)
+        Channel::seal_options().force_shared_file_system(true).seal(path)
+    }
+
+    /// Options for sealing.
+    pub fn seal_options() -> SealOptions {
+        SealOptions::default()
     }
 }
 
-fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
+fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     // Who reads it shares the readers' lock, so that it is not reused meanwhile.
     let channel = Channel::options().verify(Verify::Always).stored(true).open(path)?;
     let header = channel.header().clone();
@@ -64,13 +123,12 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
         return Err(SealError::BeingSealed { path: path.to_owned() });
     }
     let file_system = file::file_system(&file).sealing("look up the file system of", path)?;
-    if let Some(name) = file_system.shared_between_machines().filter(|_| !force) {
+    if let Some(name) = file_system.shared_between_machines().filter(|_| !options.force) {
         return Err(SealError::SharedFileSystem { path: path.to_owned(), file_system: name });
     }
-    if !lock::exclusive(&file, Role::Sealer).sealing("lock", path)? {
+    let Some(_sealer) = Held::exclusive(&file, Role::Sealer).sealing("lock", path)? else {
         return Err(SealError::BeingSealed { path: path.to_owned() });
-    }
-    let _sealer = Lock(&file, Role::Sealer);
+    };
     if lock::is_held(&file, Role::Writer).sealing("ask for the writer of", path)? {
         return Err(SealError::WriterLives { path: path.to_owned() });
     }
@@ -79,21 +137,28 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
     if before.sealed {
         return Err(SealError::Ended { path: path.to_owned(), state: before.state });
     }
+    let tail = before.position.offset();
+    let len = file.metadata().sealing("look up", path)?.len();
+    let total = header.regions.data + header.capacity;
+    let kept = keep_cut(&channel, &file, tail, len.min(total), options)?;
     // A copy may have holes where there was nothing, and storing into one on a full disk would raise SIGBUS. Other errors
     // do not matter: the file is no longer than it was.
-    let first_free = header.regions.data + before.position.offset() + WORD;
+    let first_free = header.regions.data + tail + WORD;
     if let Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) = file::reserve(&file, 0, first_free) {
         return Err(errno).sealing("reserve space for", path);
     }
+    // As long as it is by now: a copy that was cut short behind its last frame has just got the terminal's word.
     let len = file.metadata().sealing("look up", path)?.len();
-    let total = header.regions.data + header.capacity;
     let map = Arc::new(Map::new(&file, len.min(total), Access::Write).sealing("map", path)?);
+    let cut = kept.map(KeptCut::keep);
+    let index_used = keep_entries(&map, &channel, tail);
+    write_again(&map, &channel, index_used, tail);
     let start = PenStart {
-        tail: before.position.offset(),
+        tail,
         sequence: before.sequence,
         reserved: len.min(total) - header.regions.data,
-        index_used: keep_entries(&map, &channel, before.position.offset()),
-        synced: channel.synced_tail().offset().min(before.position.offset()),
+        index_used,
+        synced: channel.synced_tail().offset().min(tail),
         slot_counter: newest_slot(&map, &channel),
         on_storage: file_system.is_storage(),
     };
@@ -104,25 +169,51 @@ fn seal(path: &Path, force: bool) -> Result<Sealed, SealError> {
     pen.end_untrimmed(Kind::Abandoned).map_err(synced)?;
     // A reader may be looking at what is torn: the space behind the end is given back only if there is none. A share of
     // the readers' lock is held all the time, so that nobody reuses the file meanwhile.
-    let shared = lock::shared(&file, Role::Readers).sealing("lock", path)?;
-    let _readers = Lock(&file, Role::Readers);
+    let readers = Held::shared(&file, Role::Readers).sealing("lock", path)?;
     drop(channel);
-    if shared && lock::exclusive(&file, Role::Readers).sealing("lock", path)? {
+    if readers.is_some() && lock::exclusive(&file, Role::Readers).sealing("lock", path)? {
         pen.trim().map_err(synced)?;
     }
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };
-    Ok(Sealed { end, before: before.state })
+    Ok(Sealed { end, before: before.state, cut })
 }
 
-/// A lock that is given back by name: closing the file alone would leave it to a process that another thread is
-/// just starting, and which has a copy of every descriptor until it runs its own program.
-struct Lock<'f>(&'f File, Role);
-
-impl Drop for Lock<'_> {
-    fn drop(&mut self) {
-        // If it fails the lock is given back when the file is closed.
-        let _ = lock::release(self.0, self.1);
+/// Keeps what is not zero behind the tail, up to `end` of the file, if it may be what is left of records.
+fn keep_cut(
+    channel: &Channel,
+    file: &File,
+    tail: u64,
+    end: u64,
+    options: &SealOptions,
+) -> Result<Option<KeptCut>, SealError> {
+    let (path, header) = (channel.path(), channel.header());
+    let data = header.regions.data;
+    let content = file::end_of_content(file, data + tail, end).sealing("read", path)?;
+    let len = content - (data + tail);
+    if options.discard || len == 0 {
+        return Ok(None);
     }
+    if channel.is_of_this_boot() {
+        // Only the file system can have crashed, which is rare, and behind the tail usually lies what was never finished.
+        let layout = StageLayout::new(&header.attributes.stages, header.max_record_len).unwrap_or_default();
+        let survey = Survey::new(file, end, header.clone(), layout, true).sealing("read", path)?;
+        if !survey.goes_on_behind(tail).sealing("read", path)? {
+            return Ok(None);
+        }
+    }
+    KeptCut::make(file, path, data, tail, len).map(Some)
+}
+
+/// Lets the next sync write everything that is not known to be on the disk: the control region, the entries of the index,
+/// and the records behind the synced tail that a slot tells of.
+fn write_again(map: &Map, channel: &Channel, index_used: u64, tail: u64) {
+    let regions = &channel.header().regions;
+    map.write_again(regions.control, PAGE);
+    if index_used > 0 {
+        map.write_again(regions.index, index_used * ENTRY);
+    }
+    let synced = channel.synced_slot().min(tail);
+    map.write_again(regions.data + synced, tail + WORD - synced);
 }
 
 /// Drops the entries of the index that lie past `tail`, or that are damaged, and returns how many are left.

@@ -66,6 +66,11 @@ impl Clock {
         Clock { last: time }
     }
 
+    /// From here on it is at least `time`.
+    pub(crate) fn catch_up(&mut self, time: u64) {
+        self.last = self.last.max(time);
+    }
+
     pub(crate) fn now(&mut self) -> u64 {
         self.last = self.last.max(unix_nanos());
         self.last

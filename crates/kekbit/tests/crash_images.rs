@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::{Numbers, bytes, data_offset, frame_len, round_up};
-use kekbit::{Channel, Checksum, Durability, End, Prepare, SealError, Start, State, Writer};
+use kekbit::{Channel, Checksum, Cut, Durability, End, Prepare, SealError, Start, State, Writer};
 use tempfile::TempDir;
 
 /// What the machine was doing when it crashed.
@@ -253,6 +253,17 @@ struct Bench {
     images: usize,
 }
 
+/// What sealing has cut off is everything behind the good records, but for zeros at the end.
+fn check_cut(cut: Option<&Cut>, tail: u64, unsealed: &[u8], context: &str) {
+    let behind = &unsealed[(data_offset(unsealed) + tail) as usize..];
+    let words = behind.chunks_exact(8).rposition(|word| word != [0; 8]).map_or(0, |at| at + 1);
+    assert_eq!(cut.map_or(0, |cut| cut.len), 8 * words as u64, "{context}");
+    if let Some(cut) = cut {
+        assert!(std::fs::read(&cut.path).unwrap() == behind[..8 * words], "{context}");
+        std::fs::remove_file(&cut.path).unwrap();
+    }
+}
+
 impl Bench {
     fn new() -> Bench {
         Bench { dir: common::dir(), images: 0 }
@@ -334,6 +345,7 @@ impl Bench {
             return;
         }
         let sealed = sealed.unwrap_or_else(|error| panic!("{error}: {context}"));
+        check_cut(sealed.cut.as_ref(), before.position.offset(), &unsealed, context);
         assert_eq!((sealed.before, sealed.end.state), (before.state, State::Abandoned), "{context}");
         assert_eq!(
             (sealed.end.position, sealed.end.sequence),

@@ -16,7 +16,7 @@
 //!
 //! A batch is one frame whose payload is a count, a zero, and `count` inner frames of kind record with a check of zero.
 
-use super::PAGE;
+use super::{PAGE, u32_at, u64_at};
 
 /// Bytes of a header word.
 pub(crate) const WORD: u64 = 8;
@@ -102,6 +102,32 @@ pub(crate) const fn frame_len(len: u64) -> u64 {
     (len + WORD + 7) & !7
 }
 
+/// How many records the payload of a batch holds, or `None` if it does not hold what it says: its inner frames are
+/// records of possible lengths (`possible` is asked with the upper half of their header words), as many as it counts, and
+/// end where it ends. Calls `each` with them, in order, as far as they are well-formed.
+pub(crate) fn batch_records<'p>(
+    payload: &'p [u8],
+    possible: impl Fn(u32) -> bool,
+    mut each: impl FnMut(&'p [u8]),
+) -> Option<u32> {
+    let len = payload.len() as u64;
+    if len < BATCH_HEADER || !len.is_multiple_of(8) || u32_at(payload, 4) != 0 {
+        return None;
+    }
+    let count = u32_at(payload, 0);
+    let (mut at, mut left) = (BATCH_HEADER, count);
+    while left > 0 && at + WORD <= len {
+        let head = Head(u64_at(payload, at as usize));
+        if !possible(head.kl()) || head.check() != 0 || at + frame_len(head.len()) > len {
+            return None;
+        }
+        each(&payload[(at + WORD) as usize..][..head.len() as usize]);
+        at += frame_len(head.len());
+        left -= 1;
+    }
+    (left == 0 && at == len).then_some(count)
+}
+
 /// The longest record that a channel of `capacity` bytes can hold beside its terminal word.
 pub(crate) const fn longest_record(capacity: u64) -> u64 {
     let room = capacity - 2 * WORD;
@@ -119,7 +145,7 @@ pub(crate) struct Salt(u64, u64);
 
 impl Salt {
     pub(crate) fn new(bytes: [u8; 16]) -> Salt {
-        Salt(super::u64_at(&bytes, 0), super::u64_at(&bytes, 8))
+        Salt(u64_at(&bytes, 0), u64_at(&bytes, 8))
     }
 
     /// What position, kind and length add to the check of a frame. It does not depend on the payload, so that the

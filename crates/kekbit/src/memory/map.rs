@@ -151,6 +151,15 @@ impl Map {
         }
     }
 
+    /// Stores a word of each page that holds a part of `[at, at + len)` again, unchanged: the kernel then takes the pages
+    /// for written, and the next sync writes them whatever became of earlier ones. The file has space there. Whoever
+    /// reads the words meanwhile reads what was there before.
+    pub(crate) fn write_again(&self, at: u64, len: u64) {
+        for page in (at & !(PAGE - 1)..at + len).step_by(PAGE as usize) {
+            self.store(page, self.word(page));
+        }
+    }
+
     fn atomic(&self, at: u64) -> &AtomicU64 {
         assert!(at.is_multiple_of(8) && at + 8 <= self.len());
         let word = self.address(at).cast::<AtomicU64>();

@@ -16,10 +16,10 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statfs::{self, FsType, fstatfs};
-use nix::unistd::{fsync, ftruncate, linkat};
+use nix::unistd::{Whence, fsync, ftruncate, linkat, lseek};
 
 use super::interruption::uninterrupted;
-use crate::layout::PAGE;
+use crate::layout::{PAGE, round_up};
 
 /// Opens an existing regular file, not through a symbolic link as its last component.
 ///
@@ -250,6 +250,36 @@ pub(crate) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
         write_all_at(file, &[0; PAGE as usize], at)?;
     }
     Ok(())
+}
+
+/// Bytes that are read at once where a whole file is.
+pub(crate) const PIECE: u64 = 1 << 20;
+
+/// Where in `[from, to)` of the file the last byte lies that is not zero: behind it, at a multiple of 8 from `from`;
+/// `from` if there is none. Passes over holes where the file system tells of them.
+pub(crate) fn end_of_content(file: &File, from: u64, to: u64) -> io::Result<u64> {
+    let (mut at, mut end) = (from, from);
+    let mut piece = vec![0; PIECE.min(to.saturating_sub(from)) as usize];
+    while at < to {
+        // Data begin at a block, which is a multiple of 8; `at` is one too, or there already.
+        at = at.max(next_data(file, at, to) & !7);
+        let piece = &mut piece[..PIECE.min(to.saturating_sub(at)) as usize];
+        file.read_exact_at(piece, at)?;
+        if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
+            end = (at + round_up(last as u64 + 1, 8)).min(to);
+        }
+        at += piece.len() as u64;
+    }
+    Ok(end)
+}
+
+/// The next byte from `at` on that is not in a hole, or `end`, or `at` where the file system does not tell.
+pub(crate) fn next_data(file: &File, at: u64, end: u64) -> u64 {
+    match lseek(file, at as i64, Whence::SeekData) {
+        Ok(found) => (found as u64).clamp(at, end.max(at)),
+        Err(Errno::ENXIO) => end.max(at),
+        Err(_) => at,
+    }
 }
 
 /// What a file system means for a channel.

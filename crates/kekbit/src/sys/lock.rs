@@ -11,6 +11,7 @@
 //! of the same file does not drop them, threads do not share them by accident, and the kernel releases them when the
 //! last descriptor **and** the last mapping made from it are gone, however the process ends.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -48,6 +49,30 @@ pub(crate) fn is_held(file: impl AsFd, role: Role) -> Result<bool, Errno> {
     let mut lock = byte(role, libc::F_RDLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// A lock that is given back by name: closing the file alone would leave it to a process that another thread is
+/// just starting, and which has a copy of every descriptor until it runs its own program.
+#[derive(Debug)]
+pub(crate) struct Held<'f>(&'f File, Role);
+
+impl<'f> Held<'f> {
+    /// Takes the lock of `role` exclusively; `None` if someone else has it.
+    pub(crate) fn exclusive(file: &'f File, role: Role) -> Result<Option<Held<'f>>, Errno> {
+        Ok(exclusive(file, role)?.then_some(Held(file, role)))
+    }
+
+    /// Takes a share of the lock of `role`; `None` if someone else has it exclusively.
+    pub(crate) fn shared(file: &'f File, role: Role) -> Result<Option<Held<'f>>, Errno> {
+        Ok(shared(file, role)?.then_some(Held(file, role)))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // If it fails the lock is given back when the file is closed.
+        let _ = release(self.0, self.1);
+    }
 }
 
 fn set(file: impl AsFd, role: Role, kind: i32) -> Result<bool, Errno> {
