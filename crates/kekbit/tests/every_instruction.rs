@@ -228,6 +228,28 @@ fn append_too_much(path: &Path, checksum: Checksum, mark: fn()) {
     mark();
 }
 
+fn create(path: &Path, checksum: Checksum, mark: fn()) {
+    let options = options(checksum);
+    mark();
+    let writer = options.create(path).unwrap();
+    mark();
+    writer.abandon();
+}
+
+/// Creates the channel in the file of another one, full of frames.
+fn create_from(path: &Path, checksum: Checksum, mark: fn()) {
+    let (retired, options) = (path.with_file_name(RETIRED), options(checksum));
+    let mut before = options.clone().create(&retired).unwrap();
+    while before.append(&payload(0)).is_ok() {}
+    drop(before);
+    mark();
+    let writer = options.create_from(retired, path).unwrap();
+    mark();
+    writer.abandon();
+}
+
+const RETIRED: &str = "retired.kek";
+
 fn sync(path: &Path, checksum: Checksum, mark: fn()) {
     let mut writer = prepared(path, checksum);
     mark();
@@ -286,6 +308,12 @@ const LARGE: [Operation; 6] = [
     Operation { name: "sync", act: sync, ..OPERATION },
     Operation { name: "close", end: Some(State::Closed), act: close, ..OPERATION },
     Operation { name: "seal", end: Some(State::Abandoned), act: seal, ..OPERATION },
+];
+
+/// Those that create a channel.
+const CREATIONS: [Operation; 2] = [
+    Operation { name: "create", before: 0, act: create, ..OPERATION },
+    Operation { name: "create, reusing", before: 0, act: create_from, ..OPERATION },
 ];
 
 impl Operation {
@@ -441,6 +469,8 @@ fn check_and_seal(path: &Path, operation: &Operation, context: &str) -> bool {
 struct Tally {
     stops: u64,
     kills: u64,
+    /// Of those, before the channel had its name.
+    unborn: u64,
     states: HashSet<Vec<u8>>,
 }
 
@@ -515,25 +545,93 @@ fn look_at_each(operation: &Operation, stop: fn(&Traced) -> Stop, tally: &mut Ta
     Some(steps)
 }
 
-/// Kills a child after `k` instructions of the operation, and looks at what it has left. `Some(false)` if it was done
-/// before.
-fn kill_after(operation: &Operation, k: u64, tally: &mut Tally) -> Option<bool> {
+/// Looks at the directory, and at the channel once it has its name, at each stop of its creation.
+fn look_at_creation(operation: &Operation, stop: fn(&Traced) -> Stop, tally: &mut Tally) -> Option<u64> {
+    let (dir, elsewhere) = (common::dir(), common::dir());
+    let path = dir.path().join("channel.kek");
+    let child = Traced::start(|mark| (operation.act)(&path, operation.checksum, mark))?;
+    let before: Vec<_> = names_in(dir.path()).iter().map(|name| read(&dir.path().join(name))).collect();
+    let mut observed = Observed::new(operation, elsewhere.path(), tally);
+    let (mut named, mut stops) = (None, 0);
+    loop {
+        let names = names_in(dir.path());
+        check_names(&names, before.len(), &format!("{}: at stop {stops}", operation.name));
+        if names.iter().any(|name| name == RETIRED) {
+            assert!(
+                [read(&dir.path().join(RETIRED))] == before[..],
+                "it is not touched before it has lost its name"
+            );
+        }
+        if named.is_none() {
+            named = File::open(&path).ok();
+        }
+        if let Some(file) = &named {
+            observed.look(file, stops);
+        }
+        if stop(&child) == Stop::Mark {
+            break;
+        }
+        stops += 1;
+    }
+    drop(child);
+    assert!(named.is_some() && check_and_seal(&path, operation, operation.name));
+    tally.stops += stops;
+    Some(stops)
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+/// What may lie in the directory in which a channel is created, of so many files in place of which it comes.
+fn check_names(names: &[String], reused: usize, context: &str) {
+    let most = names.len() == reused || names.len() <= 1;
+    let known = |name: &String| {
+        let temporary = name.starts_with(".channel.kek.") && name.ends_with(".tmp");
+        name == "channel.kek" || reused > 0 && (name == RETIRED || temporary)
+    };
+    assert!(most && names.iter().all(known), "{names:?}: {context}");
+}
+
+/// Kills a child after `k` stops of the operation, and looks at what it has left. `Some(false)` if it was done before.
+fn kill_after(operation: &Operation, stop: fn(&Traced) -> Stop, k: u64, tally: &mut Tally) -> Option<bool> {
     let dir = common::dir();
     let path = dir.path().join("channel.kek");
     let child = Traced::start(|mark| (operation.act)(&path, operation.checksum, mark))?;
+    let reused = usize::from(dir.path().join(RETIRED).exists());
     for _ in 0..k {
-        if child.step() == Stop::Mark {
+        if stop(&child) == Stop::Mark {
             return Some(false);
         }
     }
     drop(child);
-    let context = format!("{}: killed in earnest after {k} instructions", operation.name);
+    let context = format!("{}: killed in earnest at stop {k}", operation.name);
+    check_names(&names_in(dir.path()), reused, &context);
+    if CREATIONS.iter().any(|creation| creation.name == operation.name) && !path.exists() {
+        // Nothing is in the way of the next one.
+        let retired = dir.path().join(RETIRED);
+        let again = if retired.exists() {
+            options(operation.checksum).create_from(retired, &path)
+        } else {
+            options(operation.checksum).create(&path)
+        };
+        again.unwrap_or_else(|error| panic!("{error}: {context}")).abandon();
+        tally.unborn += 1;
+    }
     let over = Writer::create(&path);
     assert!(matches!(over, Err(CreateError::AlreadyExists { .. })), "{over:?}: {context}");
     check_and_seal(&path, operation, &context);
-    assert_eq!(names_in(dir.path()), ["channel.kek"], "{context}");
     tally.kills += 1;
     Some(true)
+}
+
+/// Where to stop: at every instruction in the long campaign, else only at system calls where there are many.
+fn stops(seldom: bool) -> (fn(&Traced) -> Stop, &'static str) {
+    if seldom && !is_long() {
+        (Traced::step_to_system_call, "stops at system calls")
+    } else {
+        (Traced::step, "instructions")
+    }
 }
 
 #[test]
@@ -541,14 +639,14 @@ fn at_every_instruction_a_kill_leaves_what_was_before_or_what_comes_after() {
     let _alone = alone();
     let campaign = Campaign::new("every instruction, looked at");
     let mut tally = Tally::default();
-    for operation in SMALL.iter().chain(&LARGE) {
+    for operation in SMALL.iter().chain(&LARGE).chain(&CREATIONS) {
         let before = tally.states.len();
-        // Sealing takes some hundred thousand where nothing is optimized.
-        let seldom = operation.name == "seal" && !is_long();
-        let stop = if seldom { Traced::step_to_system_call } else { Traced::step };
-        let Some(stops) = look_at_each(operation, stop, &mut tally) else { return };
-        let what = if seldom { "stops at system calls" } else { "instructions" };
-        println!("{}: {stops} {what}, {} states", operation.name, tally.states.len() - before);
+        let creates = CREATIONS.iter().any(|creation| creation.name == operation.name);
+        // These take some hundred thousand where nothing is optimized.
+        let (stop, what) = stops(creates || operation.name == "seal");
+        let look = if creates { look_at_creation } else { look_at_each };
+        let Some(count) = look(operation, stop, &mut tally) else { return };
+        println!("{}: {count} {what}, {} states", operation.name, tally.states.len() - before);
     }
     let states = tally.states.len();
     campaign.done(tally.stops, format!("instructions, {states} states of the file"));
@@ -559,17 +657,27 @@ fn a_kill_after_any_number_of_instructions_leaves_what_was_before_or_what_comes_
     let _alone = alone();
     let campaign = Campaign::new("every instruction, killed");
     let mut tally = Tally::default();
-    for operation in SMALL {
+    for operation in SMALL.iter().chain(&LARGE).chain(&CREATIONS) {
+        let (stop, what) = stops(!SMALL.iter().any(|small| small.name == operation.name));
+        // In the long campaign all of them, but of those that take ten thousands one in a hundred. Else some that lie
+        // anywhere, fewer the longer it takes to get there.
+        let is_vast = operation.name == "seal" || CREATIONS.iter().any(|c| c.name == operation.name);
         let mut numbers = campaign.numbers(1);
-        // All of them; or some that lie anywhere, fewer the longer it takes to get there.
-        let mut k = if is_long() { 0 } else { numbers.below(200) };
+        let mut stride = |k: u64| match (is_long(), is_vast, what) {
+            (true, false, _) => 1,
+            (true, true, _) => 1 + numbers.below(200),
+            (false, _, "instructions") => 1 + numbers.below(400 + 2 * k),
+            (false, ..) => 1 + numbers.below(4 + k / 4),
+        };
+        let (mut k, before) = (if is_long() { 0 } else { stride(0) }, tally.kills);
         loop {
-            match kill_after(&operation, k, &mut tally) {
-                Some(true) => k += if is_long() { 1 } else { 1 + numbers.below(400 + 2 * k) },
+            match kill_after(operation, stop, k, &mut tally) {
+                Some(true) => k += stride(k),
                 Some(false) => break,
                 None => return,
             }
         }
+        println!("{}: {} kills in {what}", operation.name, tally.kills - before);
     }
-    campaign.done(tally.kills, "kills");
+    campaign.done(tally.kills, format!("kills, {} before the channel had its name", tally.unborn));
 }
