@@ -10,8 +10,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::campaign::{Campaign, is_long};
@@ -20,6 +22,7 @@ use kekbit::{
     AppendError, Chain, Channel, Checksum, CreateError, Durability, End, Prepare, Reader, SealError, Sealed,
     Start, State, Timestamp, Wait, Writer, WriterOptions,
 };
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 /// How the channel number `index` of a run is made, and what is done to it. Follows from the two numbers.
@@ -84,7 +87,7 @@ impl Plan {
             .channel_id(index)
             .first_sequence(first_sequence);
         // So that some channels live for a moment, and some longer than anybody waits.
-        let steps = 1 << numbers.below(16);
+        let steps = 16 << numbers.below(12);
         Plan {
             first_sequence,
             stamped: numbers.below(3) == 0,
@@ -271,9 +274,9 @@ fn some_dir(numbers: &mut Numbers) -> TempDir {
     if numbers.below(4) > 0 { common::dir() } else { tempfile::tempdir().unwrap() }
 }
 
-/// Any time up to some 16 ms, short ones as often as long ones.
+/// Any time up to some 25 ms, short ones as often as long ones.
 fn some_delay(numbers: &mut Numbers) -> Duration {
-    let most = 16 << numbers.below(11);
+    let most = 100 << numbers.below(9);
     Duration::from_micros(numbers.below(most))
 }
 
@@ -297,6 +300,13 @@ impl Outcomes {
         let kills = self.0.values().sum();
         campaign.done(kills, format!("kills ({})", parts.join(", ")));
     }
+}
+
+/// Kills a child, which must have been alive until then: one that finds something wrong ends by itself.
+fn kill(child: Child) {
+    child.kill();
+    let status = child.end();
+    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
 }
 
 fn wait_until_released(channel: &Channel) {
@@ -395,8 +405,8 @@ fn check_channel(path: &Path, plan: Plan, noted: u64, exactly: bool) -> (u64, St
     (count, end.state)
 }
 
-/// Kills a writer once, and checks what it has left.
-fn kill_a_writer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
+/// Kills a writer once, and checks what it has left. Returns what it was doing, and how the channel stood.
+fn kill_a_writer(this: &str, mut numbers: Numbers) -> String {
     let dir = some_dir(&mut numbers);
     let run = numbers.next();
     let note = File::options().read(true).write(true).create_new(true).open(dir.path().join(NOTE)).unwrap();
@@ -404,7 +414,7 @@ fn kill_a_writer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
     let mut child = Child::start(this, "writer", &[dir.path().to_str().unwrap(), &run.to_string()]);
     assert_eq!(child.hear(), "ready");
     let (delay, follows) = (some_delay(&mut numbers), numbers.below(2) == 0);
-    let enough = (numbers.below(2) == 0).then(|| numbers.below(100));
+    let enough = (numbers.below(4) > 0).then(|| 1 + numbers.below(300));
     let dead = AtomicBool::new(false);
     let path = dir.path();
     let followed = std::thread::scope(|scope| {
@@ -419,8 +429,7 @@ fn kill_a_writer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
             }
             None => while begun.elapsed() < delay {},
         }
-        child.kill();
-        child.end();
+        kill(child);
         dead.store(true, Ordering::SeqCst);
         following.map(|following| following.join().unwrap())
     });
@@ -436,7 +445,7 @@ fn kill_a_writer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
         assert!(state == State::Full || (state == State::Abandoned) == abandoned, "{path:?}: {state}");
     }
     let birth = matches!(last.doing, Doing::Creating | Doing::Reusing);
-    if !at.exists() {
+    let outcome = if !at.exists() {
         assert!(birth, "{last:?}: the channel has gone");
         let options = Plan::new(run, last.channel).options;
         let retired = dir.path().join(RETIRED);
@@ -447,7 +456,7 @@ fn kill_a_writer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
             options.create(&at)
         };
         again.unwrap().close().unwrap();
-        outcomes.add(format!("{:?}, no channel", last.doing));
+        format!("{:?}, no channel", last.doing)
     } else {
         let exactly = last.doing != Doing::Writing;
         let (records, state) = check_channel(&at, Plan::new(run, last.channel), last.records, exactly);
@@ -460,14 +469,15 @@ fn kill_a_writer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
                 [(State::Abandoned, End::Abandoned), (State::Closed, End::Closed), (State::Full, End::Full)];
             assert!(ends.contains(&(state, reader.check_end().unwrap().unwrap())), "{state}");
         }
-        outcomes.add(format!("{:?}, {state}", last.doing));
-    }
+        format!("{:?}, {state}", last.doing)
+    };
     for name in names_in(dir.path()) {
         let hidden = name.starts_with('.');
         let known = name == NOTE || name == RETIRED || name.ends_with(".kek");
         // A file that is reused has a hidden name in between; nothing else is left lying about.
         assert!(known || hidden && last.doing == Doing::Reusing, "{name}: {last:?}");
     }
+    outcome
 }
 
 #[test]
@@ -477,10 +487,22 @@ fn a_writer_killed_at_random_leaves_everything_that_it_had_appended() {
         return write_for_ever(Path::new(&arguments[0]), arguments[1].parse().unwrap());
     }
     let campaign = Campaign::new("killed at random, writers");
-    let mut outcomes = Outcomes::default();
-    for round in 0..campaign.count(40, 7000) {
-        kill_a_writer(this, campaign.numbers(round), &mut outcomes);
-    }
+    let (rounds, outcomes) = (AtomicU64::new(0), Mutex::default());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let round = rounds.fetch_add(1, Ordering::Relaxed);
+                    if round >= campaign.count(60, 7000) {
+                        return;
+                    }
+                    let outcome = kill_a_writer(this, campaign.numbers(round));
+                    Outcomes::add(&mut outcomes.lock().unwrap(), outcome);
+                }
+            });
+        }
+    });
+    let outcomes: Outcomes = outcomes.into_inner().unwrap();
     let expected = [
         "Creating, no channel",
         "Creating, abandoned",
@@ -494,5 +516,226 @@ fn a_writer_killed_at_random_leaves_everything_that_it_had_appended() {
         "Left, abandoned",
         "Left, closed",
     ];
+    outcomes.finish(campaign, &expected);
+}
+
+/// A record of the channels that are read: any process can make it again.
+fn record(sequence: u64) -> Vec<u8> {
+    common::record(sequence, 200)
+}
+
+/// Opens the channel, reads some of it in every way, and closes it, until it is killed.
+fn read_for_ever(path: &Path, seed: u64) {
+    let mut numbers = Numbers(seed);
+    say("ready");
+    listen();
+    loop {
+        let channel = Channel::open(path).unwrap();
+        let start = match numbers.below(4) {
+            0 => Start::Beginning,
+            1 => Start::End,
+            2 => Start::Last(numbers.below(100)),
+            _ => Start::Sequence(numbers.below(1000)),
+        };
+        let mut reader = channel.reader(start).unwrap();
+        let mut kept = Vec::new();
+        for _ in 0..numbers.below(500) {
+            let Some(found) = reader.next(Wait::backoff().at_most(Duration::from_millis(1))).unwrap() else {
+                break;
+            };
+            assert!(found[..] == record(found.sequence())[..]);
+            kept.push(found.to_shared());
+        }
+        drop((channel, reader));
+        assert!(kept.iter().all(|kept| kept[..] == record(kept.record().sequence())[..]));
+    }
+}
+
+/// Kills so many readers of one channel, one after another, while it is written and others read it.
+fn kill_readers(this: &str, mut numbers: Numbers, readers: u64, outcomes: &mut Outcomes) {
+    let dir = some_dir(&mut numbers);
+    let (path, next) = (dir.path().join("read.kek"), dir.path().join("next.kek"));
+    let options = Writer::options().capacity(16 << 20);
+    let mut writer = options.clone().create(&path).unwrap();
+    let mut survivor = Channel::open(&path).unwrap().reader(Start::Beginning).unwrap();
+    let mut children: Vec<_> = (0..readers)
+        .map(|_| Child::start(this, "reader", &[path.to_str().unwrap(), &numbers.next().to_string()]))
+        .collect();
+    for child in &mut children {
+        assert_eq!(child.hear(), "ready");
+        child.tell("go");
+    }
+    let append = |writer: &mut Writer| writer.append(&record(writer.next_sequence())).map(drop);
+    for child in children {
+        let (delay, begun) = (some_delay(&mut numbers), Instant::now());
+        while begun.elapsed() < delay {
+            // Slower than the readers, for it is to last.
+            let pause = Instant::now();
+            while pause.elapsed() < Duration::from_micros(20) {}
+            append(&mut writer).unwrap();
+        }
+        kill(child);
+        append(&mut writer).unwrap();
+        outcomes.add("reader");
+    }
+    let written = writer.next_sequence();
+    assert_eq!(
+        Channel::open(&path).unwrap().end_point().unwrap().state,
+        State::Open,
+        "the writer is unharmed"
+    );
+    writer.close().unwrap();
+    for sequence in 0..written {
+        let found = survivor.try_next().unwrap().map(|found| found.to_vec());
+        assert!(found == Some(record(sequence)), "record {sequence} for a reader that lives");
+    }
+    assert!(survivor.try_next().unwrap().is_none() && survivor.end() == Some(End::Closed));
+    assert_eq!(Channel::open(&path).unwrap().verify(|_| ()).unwrap().sequence, written);
+
+    // The living one keeps the file from being reused, and the dead do not. (A process that another test is just starting
+    // may have a copy of a descriptor for a moment.)
+    let in_use = options.clone().create_from(&path, &next);
+    assert!(matches!(in_use, Err(CreateError::InUse { .. })), "{in_use:?}");
+    drop(survivor);
+    wait_until("the file can be reused", || match options.clone().create_from(&path, &next) {
+        Ok(mut writer) => writer.append(b"new").is_ok(),
+        Err(CreateError::InUse { .. }) => false,
+        Err(other) => panic!("{other}"),
+    });
+    assert_eq!(common::payloads(&Channel::open(&next).unwrap()), [b"new"]);
+}
+
+#[test]
+fn readers_killed_at_random_disturb_neither_the_writer_nor_others_nor_reuse() {
+    let this = "readers_killed_at_random_disturb_neither_the_writer_nor_others_nor_reuse";
+    if let Some((_, arguments)) = role() {
+        return read_for_ever(Path::new(&arguments[0]), arguments[1].parse().unwrap());
+    }
+    let campaign = Campaign::new("killed at random, readers");
+    let mut outcomes = Outcomes::default();
+    for round in 0..campaign.count(3, 250) {
+        kill_readers(this, campaign.numbers(round), 6, &mut outcomes);
+    }
+    outcomes.finish(campaign, &["reader"]);
+}
+
+/// How many channels a sealer has to seal.
+const SEALED: u64 = 24;
+
+/// Makes a channel that is to be sealed; every other one is torn, as a crash of the machine leaves it.
+fn make_abandoned(dir: &Path, index: u64, numbers: &mut Numbers) {
+    let path = channel_path(dir, index);
+    let mut writer = Writer::options().capacity(16384 << numbers.below(3)).create(&path).unwrap();
+    for _ in 0..numbers.below(20) {
+        writer.append(&record(writer.next_sequence())).unwrap();
+    }
+    if numbers.below(2) == 0 {
+        writer.sync().unwrap();
+    }
+    let (tail, sequence) = (writer.tail().offset(), writer.next_sequence());
+    if index.is_multiple_of(2) {
+        return writer.abandon();
+    }
+    writer.append(&record(sequence)).unwrap();
+    let more = numbers.below(10);
+    for i in 0..more {
+        writer.append(&record(sequence + 1 + i)).unwrap();
+    }
+    writer.abandon();
+    // In another file, so that it is read as after another boot, with one frame behind the synced ones damaged.
+    let mut image = std::fs::read(&path).unwrap();
+    let at = (common::data_offset(&image) + tail) as usize;
+    image[at] ^= 1 << numbers.below(8);
+    let other = path.with_extension("new");
+    std::fs::write(&other, image).unwrap();
+    std::fs::rename(other, path).unwrap();
+}
+
+/// Seals one channel after another, and says in a file how many it has done.
+fn seal_all(dir: &Path) {
+    let note = File::options().write(true).open(dir.join(NOTE)).unwrap();
+    say("ready");
+    listen();
+    for channel in 0..SEALED {
+        Note { channel, doing: Doing::Ending, records: 0 }.write(&note);
+        Channel::seal(channel_path(dir, channel)).unwrap();
+    }
+    Note { channel: SEALED, doing: Doing::Left, records: 0 }.write(&note);
+    listen();
+}
+
+/// What is read of a channel.
+fn contents(path: &Path) -> (Vec<Vec<u8>>, kekbit::EndPoint) {
+    let channel = Channel::open(path).unwrap();
+    wait_until_released(&channel);
+    (common::payloads(&channel), channel.verify(|_| ()).unwrap())
+}
+
+/// Kills a sealer once, and checks what it has left.
+fn kill_a_sealer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
+    let dir = some_dir(&mut numbers);
+    for index in 0..SEALED {
+        make_abandoned(dir.path(), index, &mut numbers);
+    }
+    let path = |index| channel_path(dir.path(), index);
+    let before: Vec<_> = (0..SEALED).map(|index| contents(&path(index))).collect();
+    for (index, (_, end)) in (0..).zip(&before) {
+        let state = if index % 2 == 0 { State::Abandoned } else { State::Torn };
+        assert_eq!((end.state, end.sealed), (state, false), "made to be so");
+    }
+    let note = File::options().read(true).write(true).create_new(true).open(dir.path().join(NOTE)).unwrap();
+    Note { channel: 0, doing: Doing::Creating, records: 0 }.write(&note);
+    let mut child = Child::start(this, "sealer", &[dir.path().to_str().unwrap()]);
+    assert_eq!(child.hear(), "ready");
+    child.tell("go");
+    let (begun, enough) = (Instant::now(), numbers.below(SEALED / 2));
+    while Note::read(&note).channel < enough && begun.elapsed() < Duration::from_secs(5) {}
+    let (most, begun) = (2 << numbers.below(8), Instant::now());
+    let delay = Duration::from_micros(numbers.below(most));
+    while begun.elapsed() < delay {}
+    kill(child);
+
+    let last = Note::read(&note);
+    for (index, (records, end)) in (0..).zip(&before) {
+        let (found, now) = contents(&path(index));
+        assert!(found == *records, "{index}, {last:?}: the records are the same");
+        assert_eq!((now.position, now.sequence), (end.position, end.sequence), "{index}, {last:?}");
+        assert!(now.sealed || now == *end, "{index}, {last:?}: {now:?}, before {end:?}");
+        assert!(!now.sealed || now.state == State::Abandoned, "{index}, {last:?}: {now:?}");
+        assert!(index >= last.channel || now.sealed, "{index}, {last:?}: it had been sealed");
+        assert!(index <= last.channel || !now.sealed, "{index}, {last:?}: nobody has sealed it");
+        if index == last.channel {
+            let sealed = if now.sealed { "sealed" } else { "not sealed" };
+            outcomes.add(format!("{}, {sealed}", end.state));
+        }
+        match Channel::seal(path(index)) {
+            Ok(sealed) => assert!(!now.sealed && sealed.before == end.state, "{index}, {last:?}"),
+            Err(SealError::Ended { state: State::Abandoned, .. }) => assert!(now.sealed, "{index}, {last:?}"),
+            Err(other) => panic!("{index}, {last:?}: {other}"),
+        }
+        let (found, now) = contents(&path(index));
+        assert!(
+            found == *records && now.sealed && now.sequence == end.sequence,
+            "{index}, {last:?}: {now:?}"
+        );
+        assert!(matches!(Channel::seal(path(index)), Err(SealError::Ended { .. })));
+    }
+    if last.channel == SEALED {
+        outcomes.add("all done");
+    }
+}
+
+#[test]
+fn a_sealer_killed_at_random_leaves_the_channel_as_it_was_or_sealed() {
+    let this = "a_sealer_killed_at_random_leaves_the_channel_as_it_was_or_sealed";
+    if let Some((_, arguments)) = role() {
+        return seal_all(Path::new(&arguments[0]));
+    }
+    let campaign = Campaign::new("killed at random, sealers");
+    let mut outcomes = Outcomes::default();
+    for round in 0..campaign.count(20, 1500) {
+        kill_a_sealer(this, campaign.numbers(round), &mut outcomes);
+    }
+    let expected = ["abandoned, sealed", "abandoned, not sealed", "torn, sealed", "torn, not sealed"];
     outcomes.finish(campaign, &expected);
 }
