@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use common::campaign::{Campaign, is_long};
 use common::{Child, Numbers, bytes, listen, names_in, patience, role, say, wait_until};
 use kekbit::{
-    AppendError, Chain, Channel, Checksum, CreateError, Durability, End, Prepare, Reader, SealError, Sealed,
-    Start, State, Timestamp, Wait, Writer, WriterOptions,
+    AppendError, Chain, Channel, Checksum, Claim, CreateError, Durability, End, Prepare, Reader, SealError,
+    Sealed, Start, State, Timestamp, Wait, Writer, WriterOptions,
 };
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -249,7 +249,7 @@ fn take_step<C: Chain>(writer: &mut Writer<C>, step: Step) -> Result<(), AppendE
         Step::ForgetClaim(len) => {
             let mut claim = writer.claim(len)?;
             claim.fill(0xEE);
-            std::mem::forget(claim);
+            forget(claim);
             Ok(())
         }
         Step::Batch(payloads) => {
@@ -267,6 +267,12 @@ fn take_step<C: Chain>(writer: &mut Writer<C>, step: Step) -> Result<(), AppendE
             Ok(())
         }
     }
+}
+
+/// Leaves a claim to itself, whether or not dropping it does anything.
+#[allow(clippy::forget_non_drop, reason = "what a claim does when it is dropped is the library's business")]
+fn forget<C: Chain>(claim: Claim<'_, C>) {
+    std::mem::forget(claim);
 }
 
 /// A directory in memory or, now and then, on a disk, where syncs take time.
