@@ -22,7 +22,9 @@ use kekbit::{
     AppendError, Chain, Channel, Checksum, Claim, CreateError, Durability, End, Prepare, Reader, SealError,
     Sealed, Start, State, Timestamp, Wait, Writer, WriterOptions,
 };
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigEvent, SigevNotify, Signal};
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::time::ClockId;
 use tempfile::TempDir;
 
 /// How the channel number `index` of a run is made, and what is done to it. Follows from the two numbers.
@@ -181,10 +183,11 @@ const NOTE: &str = "note";
 const RETIRED: &str = "retired";
 
 /// Writes one channel after another until it is killed.
-fn write_for_ever(dir: &Path, run: u64) {
+fn write_for_ever(dir: &Path, run: u64, micros: &str) {
     let note = File::options().write(true).open(dir.join(NOTE)).unwrap();
     say("ready");
     listen();
+    let _timer = die_after(micros);
     for index in 0.. {
         let plan = Plan::new(run, index);
         let options = plan.options.clone();
@@ -280,9 +283,9 @@ fn some_dir(numbers: &mut Numbers) -> TempDir {
     if numbers.below(4) > 0 { common::dir() } else { tempfile::tempdir().unwrap() }
 }
 
-/// Any time up to some 25 ms, short ones as often as long ones.
+/// Any time up to some 25 ms; half of the times short ones are as likely as long ones.
 fn some_delay(numbers: &mut Numbers) -> Duration {
-    let most = 100 << numbers.below(9);
+    let most = 100 << (numbers.below(16)).min(8);
     Duration::from_micros(numbers.below(most))
 }
 
@@ -308,9 +311,17 @@ impl Outcomes {
     }
 }
 
-/// Kills a child, which must have been alive until then: one that finds something wrong ends by itself.
-fn kill(child: Child) {
-    child.kill();
+/// In a child: lets the kernel kill it after some time, whatever it does then and however busy the machine is.
+fn die_after(micros: &str) -> Timer {
+    let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
+    let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, event).unwrap();
+    let after = Duration::from_micros(micros.parse().unwrap()).max(Duration::from_micros(1));
+    timer.set(Expiration::OneShot(after.into()), TimerSetTimeFlags::empty()).unwrap();
+    timer
+}
+
+/// Waits for a child that is killed, which must have been alive until then: one that finds something wrong ends by itself.
+fn wait_for_death(child: Child) {
     let status = child.end();
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
 }
@@ -417,25 +428,25 @@ fn kill_a_writer(this: &str, mut numbers: Numbers) -> String {
     let run = numbers.next();
     let note = File::options().read(true).write(true).create_new(true).open(dir.path().join(NOTE)).unwrap();
     Note { channel: 0, doing: Doing::Creating, records: 0 }.write(&note);
-    let mut child = Child::start(this, "writer", &[dir.path().to_str().unwrap(), &run.to_string()]);
+    // After some time; or after so many records of some channel, if there come to be so many in that time.
+    let (delay, follows) = (some_delay(&mut numbers).as_micros().to_string(), numbers.below(2) == 0);
+    let most = 1 << numbers.below(9);
+    let enough = (numbers.below(2) == 0).then(|| 1 + numbers.below(most));
+    let arguments = [dir.path().to_str().unwrap(), &run.to_string(), &delay];
+    let mut child = Child::start(this, "writer", &arguments);
     assert_eq!(child.hear(), "ready");
-    let (delay, follows) = (some_delay(&mut numbers), numbers.below(2) == 0);
-    let enough = (numbers.below(4) > 0).then(|| 1 + numbers.below(300));
     let dead = AtomicBool::new(false);
     let path = dir.path();
     let followed = std::thread::scope(|scope| {
         let killed = || dead.load(Ordering::SeqCst);
         let following = follows.then(|| scope.spawn(move || follow(path, run, killed)));
         child.tell("go");
-        let begun = Instant::now();
-        match enough {
-            // After so many records of some channel.
-            Some(enough) => {
-                while Note::read(&note).records < enough && begun.elapsed() < Duration::from_millis(30) {}
-            }
-            None => while begun.elapsed() < delay {},
+        if let Some(enough) = enough {
+            let begun = Instant::now();
+            while Note::read(&note).records < enough && begun.elapsed() < Duration::from_millis(10) {}
+            child.kill();
         }
-        kill(child);
+        wait_for_death(child);
         dead.store(true, Ordering::SeqCst);
         following.map(|following| following.join().unwrap())
     });
@@ -490,7 +501,7 @@ fn kill_a_writer(this: &str, mut numbers: Numbers) -> String {
 fn a_writer_killed_at_random_leaves_everything_that_it_had_appended() {
     let this = "a_writer_killed_at_random_leaves_everything_that_it_had_appended";
     if let Some((_, arguments)) = role() {
-        return write_for_ever(Path::new(&arguments[0]), arguments[1].parse().unwrap());
+        return write_for_ever(Path::new(&arguments[0]), arguments[1].parse().unwrap(), &arguments[2]);
     }
     let campaign = Campaign::new("killed at random, writers");
     let (rounds, outcomes) = (AtomicU64::new(0), Mutex::default());
@@ -580,7 +591,8 @@ fn kill_readers(this: &str, mut numbers: Numbers, readers: u64, outcomes: &mut O
             while pause.elapsed() < Duration::from_micros(20) {}
             append(&mut writer).unwrap();
         }
-        kill(child);
+        child.kill();
+        wait_for_death(child);
         append(&mut writer).unwrap();
         outcomes.add("reader");
     }
@@ -658,16 +670,17 @@ fn make_abandoned(dir: &Path, index: u64, numbers: &mut Numbers) {
 }
 
 /// Seals one channel after another, and says in a file how many it has done.
-fn seal_all(dir: &Path) {
+fn seal_all(dir: &Path, micros: &str) {
     let note = File::options().write(true).open(dir.join(NOTE)).unwrap();
     say("ready");
     listen();
+    let _timer = die_after(micros);
     for channel in 0..SEALED {
         Note { channel, doing: Doing::Ending, records: 0 }.write(&note);
         Channel::seal(channel_path(dir, channel)).unwrap();
     }
     Note { channel: SEALED, doing: Doing::Left, records: 0 }.write(&note);
-    listen();
+    nix::unistd::pause();
 }
 
 /// What is read of a channel.
@@ -691,15 +704,11 @@ fn kill_a_sealer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
     }
     let note = File::options().read(true).write(true).create_new(true).open(dir.path().join(NOTE)).unwrap();
     Note { channel: 0, doing: Doing::Creating, records: 0 }.write(&note);
-    let mut child = Child::start(this, "sealer", &[dir.path().to_str().unwrap()]);
+    let arguments = [dir.path().to_str().unwrap(), &numbers.below(8000).to_string()];
+    let mut child = Child::start(this, "sealer", &arguments);
     assert_eq!(child.hear(), "ready");
     child.tell("go");
-    let (begun, enough) = (Instant::now(), numbers.below(SEALED / 2));
-    while Note::read(&note).channel < enough && begun.elapsed() < Duration::from_secs(5) {}
-    let (most, begun) = (2 << numbers.below(8), Instant::now());
-    let delay = Duration::from_micros(numbers.below(most));
-    while begun.elapsed() < delay {}
-    kill(child);
+    wait_for_death(child);
 
     let last = Note::read(&note);
     for (index, (records, end)) in (0..).zip(&before) {
@@ -735,7 +744,7 @@ fn kill_a_sealer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
 fn a_sealer_killed_at_random_leaves_the_channel_as_it_was_or_sealed() {
     let this = "a_sealer_killed_at_random_leaves_the_channel_as_it_was_or_sealed";
     if let Some((_, arguments)) = role() {
-        return seal_all(Path::new(&arguments[0]));
+        return seal_all(Path::new(&arguments[0]), &arguments[1]);
     }
     let campaign = Campaign::new("killed at random, sealers");
     let mut outcomes = Outcomes::default();
