@@ -191,7 +191,7 @@ impl Bench {
         let expected =
             Expected { least: moment.acknowledged, exactly: None, ended: moment.ended, intact: false };
         let units = remains.dirty.len();
-        if units <= 12 {
+        if units <= all_subsets_up_to() {
             for subset in 0..1_u64 << units {
                 let choose = |i: usize, of| new_if(subset >> i & 1 == 1, of);
                 let image = remains.image(choose, remains.len(numbers));
@@ -200,7 +200,7 @@ impl Bench {
         }
         let rich = if units == 0 { 0 } else { 24 + 8 * units.min(12) };
         for round in 0..rich {
-            let (salt, share, mixed) = (numbers.next(), numbers.below(17), units <= 12 || numbers.below(2) == 0);
+            let (salt, share, mixed) = (numbers.next(), numbers.below(17), numbers.below(3) > 0);
             let choose = |i: usize, of| pick(of, &mut Numbers(salt ^ i as u64), share, mixed);
             let image = remains.image(choose, remains.len(numbers));
             self.check_image(scene, &image, expected, &|| format!("{context}, mixture {round}"));
@@ -224,7 +224,7 @@ impl Bench {
         self.images += 1;
         self.torn += u64::from(found.state == State::Torn);
         // Sealing costs more than reading; a good part is enough.
-        if self.images.is_multiple_of(4) {
+        if self.images.is_multiple_of(8) {
             let expected = Expected { exactly: Some(found.groups), ..expected };
             self.check_sealing(scene, found, expected, &|| format!("{}, sealed", context()));
         }
@@ -293,6 +293,11 @@ impl Bench {
             check_content(&self.path, scene, &file, Expected { ended: true, ..expected }, &context);
         }
     }
+}
+
+/// Moments with at most so many dirty units are turned into all the images that old and new make.
+fn all_subsets_up_to() -> usize {
+    if is_long() { 12 } else { 8 }
 }
 
 fn new_if(is_new: bool, choices: &Choices) -> Option<&[u8]> {
@@ -456,7 +461,7 @@ fn an_end_that_was_acknowledged_is_there() {
 #[test]
 fn crash_images_of_all_kinds() {
     let campaign = Campaign::new("crash images");
-    let goal = campaign.count(6000, 1_000_000);
+    let goal = campaign.count(5000, 2_000_000);
     let (images, torn, scenes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let threads = if is_long() { 2 } else { 1 };
     std::thread::scope(|scope| {
