@@ -166,7 +166,11 @@ impl Bench {
         for seed in 1.. {
             self.check_scene(plan, seed);
             if self.images >= goal {
-                println!("{} images, {} of them torn: {plan:?}", self.images + least - goal, self.torn - torn);
+                println!(
+                    "{} images, {} of them torn: {plan:?}",
+                    self.images + least - goal,
+                    self.torn - torn
+                );
                 return;
             }
         }
@@ -231,7 +235,13 @@ impl Bench {
     }
 
     /// Seals the image, which must change nothing about its records, and lets the machine crash meanwhile.
-    fn check_sealing(&mut self, scene: &Scene, found: Found, expected: Expected, context: &dyn Fn() -> String) {
+    fn check_sealing(
+        &mut self,
+        scene: &Scene,
+        found: Found,
+        expected: Expected,
+        context: &dyn Fn() -> String,
+    ) {
         let numbers = &mut Numbers(scene.seed ^ self.images);
         let disk = Disk::watch_image(&self.path, 8, numbers.clone());
         let sealed = Channel::seal(&self.path);
@@ -340,7 +350,11 @@ fn check_content(
         if end > read.len() {
             break;
         }
-        assert!(read[at..end] == group.payloads[..], "group {groups} is not what was appended: {}", context());
+        assert!(
+            read[at..end] == group.payloads[..],
+            "group {groups} is not what was appended: {}",
+            context()
+        );
         (groups, at) = (groups + 1, end);
     }
     assert_eq!(at, read.len(), "part of a batch, or more than was appended: {}", context());

@@ -133,7 +133,8 @@ impl Scene {
 }
 
 fn create(path: &Path, plan: Plan, first_sequence: u64, numbers: &mut Numbers) -> Writer {
-    let capacity = if plan.storage { 768 << 10 } else { [4096, 8192, 16384, 32768][numbers.below(4) as usize] };
+    let capacity =
+        if plan.storage { 768 << 10 } else { [4096, 8192, 16384, 32768][numbers.below(4) as usize] };
     let prepare = [Prepare::OnDemand, Prepare::Inline(8192), Prepare::All][numbers.below(3) as usize];
     let options = |durability| -> WriterOptions {
         Writer::options()
