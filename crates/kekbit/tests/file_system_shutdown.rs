@@ -436,8 +436,15 @@ fn run_cycle(volume: &Volume, campaign: &Campaign, cycle: u64, seen: &mut Seen) 
     let arguments = [volume.path.to_str().unwrap(), notes.to_str().unwrap(), &seed.to_string()];
     let mut child = Child::start(TEST, "writer", &arguments);
     assert_eq!(child.hear(), "begun");
-    // While the channels are created, too.
-    let longest = [5_000, 50_000, 400_000][numbers.below(3) as usize];
+    let durable = |part: Part| read_notes(&notes)[2 * part as usize + 1] > 0;
+    match cycle % 3 {
+        // All of them have got somewhere.
+        0 => common::wait_until("records are durable", || PARTS.into_iter().all(durable)),
+        // One has, others may just be created.
+        1 => common::wait_until("a record is durable", || PARTS.into_iter().any(durable)),
+        _ => {}
+    }
+    let longest = [1_000, 50_000, 400_000][numbers.below(3) as usize];
     std::thread::sleep(Duration::from_micros(numbers.below(longest)));
     let noted = read_notes(&notes);
     volume.shut_down();
