@@ -6,7 +6,7 @@
 //! process 1-3  16 readers each that come and go; killed every now and then, and started again
 //! ```
 //!
-//! Who comes and goes opens a channel, mostly the newest, at its beginning, its end, a sequence or its last records,
+//! Who comes and goes opens a channel, the newest or the one that will go next, at its beginning, its end, a sequence or its last records,
 //! reads for a while with pauses in which the writer runs ahead, crosses into the next channel if there is one, and leaves.
 //! A channel behind all that read everything is made into a new one, or removed while some are reading it.
 
@@ -359,29 +359,37 @@ impl<'t> Visitor<'t> {
         while self.board.word(Board::DONE) == 0 {
             std::thread::sleep(Duration::from_micros(self.numbers.below(20_000)));
             let Some(newest) = self.board.word(Board::NEWEST).checked_sub(1) else { continue };
-            self.visit(newest);
+            let older = if self.numbers.below(4) == 0 { self.older() } else { None };
+            self.visit(older.unwrap_or(newest));
             self.note();
         }
     }
 
-    fn visit(&mut self, newest: u64) {
-        let Some(channel) = self.open(newest) else { return };
+    /// First sequence of the oldest channel that has a name, which is about to lose it.
+    fn older(&self) -> Option<u64> {
+        let names = common::names_in(self.dir);
+        names.iter().find_map(|name| name.strip_suffix(".kek")?.parse().ok())
+    }
+
+    /// Opens the channel that begins with record `first`, reads for a while, and leaves.
+    fn visit(&mut self, first: u64) {
+        let Some(channel) = self.open(first) else { return };
         let end = channel.end_point().unwrap().sequence;
         let (start, least, most) = match self.numbers.below(5) {
-            0 => (Start::Beginning, newest, newest),
+            0 => (Start::Beginning, first, first),
             1 => (Start::End, end, u64::MAX),
             2 => {
                 let last = self.numbers.below(1000);
-                (Start::Last(last), end.saturating_sub(last).max(newest), u64::MAX)
+                (Start::Last(last), end.saturating_sub(last).max(first), u64::MAX)
             }
             _ => {
-                let sequence = newest + self.numbers.below(end - newest + 1);
+                let sequence = first + self.numbers.below(end - first + 1);
                 (Start::Sequence(sequence), sequence, sequence)
             }
         };
         let mut reader = channel.reader(start).unwrap();
         drop(channel);
-        let mut next = self.first(&mut reader, least, most);
+        let mut next = self.first_record(&mut reader, least, most);
         let visit = 1 << self.numbers.below(17);
         let wait = Wait::backoff().at_most(Duration::from_millis(5));
         for _ in 0..1 + self.numbers.below(4) {
@@ -398,7 +406,7 @@ impl<'t> Visitor<'t> {
 
     /// Reads one record, whose sequence is between `least` and `most`, and returns the one that must be next; `None` if
     /// there is none for some time.
-    fn first(&mut self, reader: &mut Reader, least: u64, most: u64) -> Option<u64> {
+    fn first_record(&mut self, reader: &mut Reader, least: u64, most: u64) -> Option<u64> {
         let wait = Wait::backoff().at_most(Duration::from_millis(5));
         let record = reader.next(wait).unwrap()?;
         let sequence = record.sequence();
