@@ -359,7 +359,8 @@ impl<'t> Visitor<'t> {
         while self.board.word(Board::DONE) == 0 {
             std::thread::sleep(Duration::from_micros(self.numbers.below(20_000)));
             let Some(newest) = self.board.word(Board::NEWEST).checked_sub(1) else { continue };
-            let older = if self.numbers.below(4) == 0 { self.older() } else { None };
+            // Few do, so that now and then nobody is in the way of a reuse.
+            let older = if self.number % 32 == 31 { self.older() } else { None };
             self.visit(older.unwrap_or(newest));
             self.note();
         }
@@ -390,7 +391,7 @@ impl<'t> Visitor<'t> {
         let mut reader = channel.reader(start).unwrap();
         drop(channel);
         let mut next = self.first_record(&mut reader, least, most);
-        let visit = 1 << self.numbers.below(17);
+        let visit = 1 << self.numbers.below(if is_long() { 17 } else { 12 });
         let wait = Wait::backoff().at_most(Duration::from_millis(5));
         for _ in 0..1 + self.numbers.below(4) {
             let Some(from) = next else { return };
