@@ -1,478 +1,513 @@
-//! What a crash of the machine may leave of a channel: of everything that was written after the last sync, any subset
-//! of the disk's sectors, in any order.
+//! What a crash of the machine may leave of a channel: of everything that was written since a sync, any subset of the
+//! disk's sectors, in any order.
 //!
-//! A scene is a channel that was written, synced (its file then is `synced`) and written on (`crashed`). An image takes
-//! for each sector that differs either the old or the new content. It lies in a file of its own, whose inode is not the
-//! header's, so that it is read as after another boot. Of every image a reader must get exactly the first so many
-//! records that were appended, at least the synced ones, batches whole or not at all, and sealing must change nothing
-//! about that.
+//! A scene (scene.rs) is a channel that is created, written, synced, ended and sealed, on a disk that notes what each
+//! sync has made durable (disk.rs). At some moments, most of them in the middle of a sync, the machine crashes. An image
+//! is what the disk may have then: each unit, of 512 or 4096 bytes, that was written since it became durable is
+//!
+//! - **old**, as when it became durable; in a file's first life that is often zeros, in a later one content of an earlier,
+//! - **new**, as in memory at the crash,
+//! - **stale**, as in memory at some time between,
+//! - **zeros**, as if it had never been written in this life, or
+//! - **garbage**: half old and half new, half garbage, all garbage, or what belongs elsewhere.
+//!
+//! Zeros and garbage are for units only that hold nothing that was synced: a disk that destroys what it has already
+//! written breaks every promise. So they are in the data behind the synced tail; in the index and the trail, which are
+//! derived; in the live words, which nobody believes after a crash; and in the slot that is being written, not in the one
+//! that counts.
+//!
+//! An image lies in a file of its own, whose inode is not the header's, so that it is read as after another boot. A
+//! reader must get exactly the first so many records that were appended, at least those that somebody was told are
+//! durable, batches whole or not at all, and learn that the channel is torn exactly if there is something behind them.
+//! Then it is sealed, on such a disk again: wherever in that the machine crashes once more, nothing may change about it.
 
 mod common;
+#[path = "crash_images/disk.rs"]
+mod disk;
+#[path = "crash_images/scene.rs"]
+mod scene;
 
-use std::fmt::Write as _;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use common::{Numbers, bytes, data_offset, frame_len, round_up};
-use kekbit::{Channel, Checksum, Cut, Durability, End, Prepare, SealError, Start, State, Writer};
+use common::campaign::{Campaign, is_long};
+use common::{Numbers, bytes, data_offset, round_up, word_at};
+use disk::{Disk, Moment, SECTOR};
+use kekbit::{Channel, Checksum, Cut, Durability, End, SealError, Start, State};
+use scene::{Cast, Ending, PLAN, Plan, Scene};
 use tempfile::TempDir;
 
-/// What the machine was doing when it crashed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Crash {
-    /// Nothing to the disk on purpose; the kernel was writing back.
-    Appending,
-    /// A sync.
-    Syncing,
-    /// Closing the channel.
-    Closing,
-    /// The channel had been closed without a sync.
-    ClosedUnsynced,
+const CONTROL: usize = 4096;
+const SLOTS: [usize; 2] = [CONTROL + 2048, CONTROL + 3072];
+
+/// Which slot of a file was written last, and what it says.
+fn newest_slot(file: &[u8]) -> (usize, u64) {
+    let at = SLOTS.into_iter().max_by_key(|&at| word_at(file, at + 8)).unwrap();
+    (at, word_at(file, at))
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    checksum: Checksum,
-    crash: Crash,
-    /// Whether the file had an earlier life, full of frames.
-    reused: bool,
-    /// What the disk writes at once.
+/// All that may be in one unit after a crash.
+struct Choices {
+    at: usize,
+    new: Vec<u8>,
+    others: Vec<Vec<u8>>,
+}
+
+/// What the disk may have of a file.
+struct Remains<'m> {
+    moment: &'m Moment,
     unit: usize,
-    /// Whether a unit that was lost and held nothing synced may read as zeros.
-    zeros: bool,
-    /// Records between two syncs, at the most.
-    records: u64,
-    /// Whether each record's frame fills one unit, so that a lost one shows a whole frame of an earlier life.
-    aligned: bool,
+    dirty: Vec<Choices>,
 }
 
-const PLAN: Plan = Plan {
-    checksum: Checksum::Crc32c,
-    crash: Crash::Appending,
-    reused: false,
-    unit: 512,
-    zeros: false,
-    records: 6,
-    aligned: false,
-};
-
-/// What one append has added.
-struct Group {
-    payloads: Vec<Vec<u8>>,
-    /// The tail behind it.
-    tail: u64,
-}
-
-struct Scene {
-    plan: Plan,
-    seed: u64,
-    synced: Vec<u8>,
-    crashed: Vec<u8>,
-    groups: Vec<Group>,
-    /// Groups that had been synced.
-    durable: usize,
-    first_sequence: u64,
-    inode: u64,
-}
-
-const SLOTS: [usize; 2] = [4096 + 2048, 4096 + 3072];
-
-/// Where the slot lies that was written last.
-fn newest_slot(file: &[u8]) -> usize {
-    SLOTS.into_iter().max_by_key(|&at| common::word_at(file, at + 8)).unwrap()
-}
-
-fn payload(numbers: &mut Numbers, life: u64) -> Vec<u8> {
-    let len = match numbers.below(10) {
-        0 => 0,
-        1 | 2 => numbers.below(9),
-        3..=6 => 60 + numbers.below(200),
-        7 | 8 => 400 + numbers.below(300),
-        _ => numbers.below(2500),
-    };
-    bytes(numbers.next() ^ life, len as usize)
-}
-
-/// Appends something, unless it would end the channel. In another life the same numbers lead to other content in frames
-/// of the same lengths.
-fn append(writer: &mut Writer, numbers: &mut Numbers, plan: Plan, life: u64) -> Option<Group> {
-    let batch = !plan.aligned && numbers.below(3) == 0;
-    let count = if batch { 1 + numbers.below(5) } else { 1 };
-    let payloads: Vec<_> =
-        (0..count)
-            .map(|_| {
-                if plan.aligned {
-                    bytes(numbers.next() ^ life, plan.unit - 8)
-                } else {
-                    payload(numbers, life)
-                }
-            })
-            .collect();
-    let inner: u64 = payloads.iter().map(|payload| frame_len(payload.len() as u64)).sum();
-    let frame = if batch { frame_len(8 + inner) } else { inner };
-    let tail = writer.tail().offset() + frame;
-    if !writer.fits((frame - 8) as usize) {
-        return None;
-    }
-    if numbers.below(8) == 0 {
-        writer.heartbeat();
-    }
-    if numbers.below(4) == 0 {
-        // A claim that comes to nothing, with what might be taken for a frame in it.
-        let mut claim = writer.claim((frame - 8) as usize).unwrap();
-        for word in claim.chunks_exact_mut(8) {
-            let head = 1 << 60 | numbers.below(64) << 32 | (numbers.next() & 0xFFFF_FFFF);
-            word.copy_from_slice(&head.to_le_bytes());
-        }
-    }
-    if batch {
-        let mut batch = writer.batch();
-        payloads.iter().for_each(|payload| batch.push(payload).unwrap());
-        batch.commit().unwrap();
-    } else {
-        writer.append(&payloads[0]).unwrap();
-    }
-    assert_eq!(writer.tail().offset(), tail);
-    Some(Group { payloads, tail })
-}
-
-impl Scene {
-    fn play(path: &Path, plan: Plan, seed: u64) -> Scene {
-        let numbers = &mut Numbers(seed);
-        let capacity = [4096, 8192, 16384, 32768][numbers.below(4) as usize];
-        let prepare = [Prepare::OnDemand, Prepare::Inline(8192), Prepare::All][numbers.below(3) as usize];
-        let first_sequence = numbers.below(1000);
-        let durability =
-            if plan.crash == Crash::ClosedUnsynced { Durability::Never } else { Durability::AtEnd };
-        let options = Writer::options()
-            .capacity(capacity)
-            .max_record_len(capacity - 16)
-            .checksum(plan.checksum)
-            .prepare(prepare)
-            .first_sequence(first_sequence)
-            .durability(durability);
-        let frames = &mut Numbers(seed ^ 0xF4A3);
-        let mut writer = if plan.reused {
-            let retired = path.with_extension("retired");
-            let mut before = options.clone().create(&retired).unwrap();
-            let frames = &mut frames.clone();
-            while append(&mut before, frames, plan, 1).is_some() {}
-            before.close().unwrap();
-            options.create_from(retired, path).unwrap()
-        } else {
-            options.create(path).unwrap()
-        };
-        let mut groups = Vec::new();
-        for _ in 0..numbers.below(4) {
-            for _ in 0..numbers.below(plan.records) {
-                groups.extend(append(&mut writer, frames, plan, 2));
-            }
-            writer.sync().unwrap();
-        }
-        let (synced, durable) = (std::fs::read(path).unwrap(), groups.len());
-        for _ in 0..numbers.below(plan.records) {
-            groups.extend(append(&mut writer, frames, plan, 2));
-        }
-        match plan.crash {
-            Crash::Appending => writer.abandon(),
-            Crash::Syncing => {
-                writer.sync().unwrap();
-                writer.abandon();
-            }
-            Crash::Closing | Crash::ClosedUnsynced => writer.close().unwrap(),
-        }
-        let crashed = std::fs::read(path).unwrap();
-        let inode = path.metadata().unwrap().ino();
-        Scene { plan, seed, synced, crashed, groups, durable, first_sequence, inode }
+impl<'m> Remains<'m> {
+    fn new(moment: &'m Moment, plan: Plan, numbers: &mut Numbers) -> Remains<'m> {
+        let unit = plan.unit;
+        let dirty = moment.dirty(unit);
+        let dirty = dirty.into_iter().map(|at| Choices::new(moment, at, plan, numbers)).collect();
+        Remains { moment, unit, dirty }
     }
 
-    /// Whether the last thing that was written says that everything else had been synced, so that no crash leaves it
-    /// without the rest.
-    fn has_confirmation(&self) -> bool {
-        match self.plan.crash {
-            Crash::Closing => true,
-            Crash::Syncing => self.plan.checksum == Checksum::None,
-            Crash::Appending | Crash::ClosedUnsynced => false,
-        }
-    }
-
-    /// The units in which the two files differ.
-    fn dirty(&self) -> Vec<usize> {
-        let len = self.synced.len().max(self.crashed.len());
-        let unit = self.plan.unit;
-        let kept = newest_slot(&self.crashed) / unit;
-        (0..len.div_ceil(unit))
-            .filter(|&i| self.unit(&self.synced, i) != self.unit(&self.crashed, i))
-            .filter(|&i| !self.has_confirmation() || unit > 512 || i != kept)
-            .collect()
-    }
-
-    /// One unit of a file, which reads as zeros past its end.
-    fn unit(&self, file: &[u8], i: usize) -> Vec<u8> {
-        let unit = self.plan.unit;
-        let mut bytes: Vec<u8> = file.iter().skip(i * unit).take(unit).copied().collect();
-        bytes.resize(unit, 0);
-        bytes
-    }
-
-    fn synced_tail(&self) -> u64 {
-        self.durable.checked_sub(1).map_or(0, |last| self.groups[last].tail)
-    }
-
-    /// The file after a crash: of the dirty units those are new for which `is_new` says so.
-    fn image(&self, dirty: &[usize], is_new: impl Fn(usize) -> bool, numbers: &mut Numbers) -> Vec<u8> {
-        let unit = self.plan.unit;
-        let mut image = self.synced.clone();
-        image.resize(round_up(self.synced.len().max(self.crashed.len()) as u64, 4096) as usize, 0);
-        let free = (data_offset(&image) + self.synced_tail()) as usize;
-        for (i, &at) in dirty.iter().enumerate() {
-            let bytes = &mut image[at * unit..(at + 1) * unit];
-            if is_new(i) {
-                bytes.copy_from_slice(&self.unit(&self.crashed, at));
-            } else if self.plan.zeros && at * unit >= free && numbers.below(2) == 0 {
-                bytes.fill(0);
+    /// The file with, for each dirty unit, what `choose` says: `None` is old.
+    fn image<'s>(&'s self, choose: impl Fn(usize, &'s Choices) -> Option<&'s [u8]>, len: usize) -> Vec<u8> {
+        let Moment { durable, current, .. } = self.moment;
+        let mut image = durable.clone();
+        image.resize(round_up(durable.len().max(current.len()) as u64, 4096) as usize, 0);
+        for (i, choices) in self.dirty.iter().enumerate() {
+            if let Some(bytes) = choose(i, choices) {
+                image[choices.at * self.unit..][..self.unit].copy_from_slice(bytes);
             }
         }
-        let lens = [self.synced.len(), self.crashed.len()];
-        image.truncate(lens[numbers.below(2) as usize]);
+        image.truncate(len);
         image
     }
+
+    /// One of the lengths that the file has had.
+    fn len(&self, numbers: &mut Numbers) -> usize {
+        [self.moment.durable.len(), self.moment.current.len()][numbers.below(2) as usize]
+    }
 }
 
-/// What is expected of an image beyond a prefix of the records.
+impl Choices {
+    fn new(moment: &Moment, at: usize, plan: Plan, numbers: &mut Numbers) -> Choices {
+        let unit = plan.unit;
+        let [old, new] = [&moment.durable, &moment.current].map(|file| Moment::unit(file, at, unit));
+        let mut others = moment.stale(at, unit);
+        if may_be_garbage(moment, at * unit, plan) {
+            others.push(vec![0; unit]);
+            if plan.checksum == Checksum::Crc32c {
+                // Torn writes: at any byte, and with garbage as the other half or as all of it.
+                let cut = numbers.below(unit as u64) as usize;
+                let random = bytes(numbers.next(), unit);
+                let halves = [(&old, &new), (&new, &old), (&new, &random), (&random, &new)];
+                for (first, second) in halves {
+                    others.push([&first[..cut], &second[cut..]].concat());
+                }
+                // What belongs elsewhere: the disk has written to the wrong place.
+                let units = moment.current.len() / unit;
+                let elsewhere = numbers.below(units as u64) as usize;
+                others.push(Moment::unit(&moment.current, elsewhere, unit));
+            }
+        }
+        Choices { at, new, others }
+    }
+}
+
+/// Whether the unit that begins at `begin` holds nothing that had been synced.
+fn may_be_garbage(moment: &Moment, begin: usize, plan: Plan) -> bool {
+    let file = &moment.current;
+    let data = data_offset(file) as usize;
+    if begin < data {
+        // A unit of 512 bytes holds one slot at most; a page holds both.
+        return plan.unit == SECTOR && begin >= CONTROL && begin != newest_slot(&moment.durable).0;
+    }
+    // A slot may tell of a sync that is not yet acknowledged to anybody.
+    let synced = [&moment.durable, file].map(|file| newest_slot(file).1 as usize).into_iter().max().unwrap();
+    begin - data >= synced.max(moment.acknowledged as usize)
+}
+
+/// What must be found in an image.
 #[derive(Clone, Copy)]
-enum Expected {
-    AtLeastDurable,
-    ExactlyDurable,
-    Everything,
+struct Expected {
+    /// Position that the records must reach.
+    least: u64,
+    /// How many groups there must be, if that is known.
+    exactly: Option<usize>,
+    /// Whether there must be a terminal frame.
+    ended: bool,
+    /// Whether it is not torn: all that was written is there.
+    intact: bool,
 }
 
-/// The directory for a test's files, and how many images it has looked at.
+/// The files of one thread of a campaign, and how many images it has looked at.
 struct Bench {
     dir: TempDir,
-    images: usize,
-}
-
-/// What sealing has cut off is everything behind the good records, but for zeros at the end.
-fn check_cut(cut: Option<&Cut>, tail: u64, unsealed: &[u8], context: &str) {
-    let behind = &unsealed[(data_offset(unsealed) + tail) as usize..];
-    let words = behind.chunks_exact(8).rposition(|word| word != [0; 8]).map_or(0, |at| at + 1);
-    assert_eq!(cut.map_or(0, |cut| cut.len), 8 * words as u64, "{context}");
-    if let Some(cut) = cut {
-        assert!(std::fs::read(&cut.path).unwrap() == behind[..8 * words], "{context}");
-        std::fs::remove_file(&cut.path).unwrap();
-    }
+    storage: TempDir,
+    image: File,
+    path: PathBuf,
+    images: u64,
+    torn: u64,
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench { dir: common::dir(), images: 0 }
+        let dir = common::dir();
+        let path = dir.path().join("image.kek");
+        let image = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        Bench { dir, storage: tempfile::tempdir().unwrap(), image, path, images: 0, torn: 0 }
     }
 
-    /// Checks scenes until there have been `least` images.
-    fn check(&mut self, least: usize, plan: Plan) {
-        let goal = self.images + least;
+    /// Checks scenes until there have been `least` images more.
+    fn check(&mut self, least: u64, plan: Plan) {
+        let (goal, torn) = (self.images + least, self.torn);
         for seed in 1.. {
-            let path = self.dir.path().join("scene.kek");
-            self.check_scene(&Scene::play(&path, plan, seed));
-            // Only now, so that no image can have got its inode.
-            std::fs::remove_file(path).unwrap();
+            self.check_scene(plan, seed);
             if self.images >= goal {
+                println!(
+                    "{} images, {} of them torn: {plan:?}",
+                    self.images + least - goal,
+                    self.torn - torn
+                );
                 return;
             }
         }
     }
 
-    fn check_scene(&mut self, scene: &Scene) {
-        let numbers = &mut Numbers(scene.seed ^ 0x1A6E);
-        let dirty = scene.dirty();
-        let without_checks = scene.plan.checksum == Checksum::None;
-        let expected = if without_checks { Expected::ExactlyDurable } else { Expected::AtLeastDurable };
-        if dirty.len() <= 12 {
-            for subset in 0..1_u64 << dirty.len() {
-                let image = scene.image(&dirty, |i| subset >> i & 1 == 1, numbers);
-                self.check_image(scene, &image, expected, subset);
-            }
-        } else {
-            for _ in 0..64 {
-                let (salt, share) = (numbers.next(), numbers.below(17));
-                let is_new = |i: usize| Numbers(salt ^ i as u64).below(16) < share;
-                let image = scene.image(&dirty, is_new, numbers);
-                self.check_image(scene, &image, expected, salt);
-            }
-        }
-        if scene.has_confirmation() {
-            // The first half of the work was done, then the second.
-            let (mut image, slot) = (scene.crashed.clone(), newest_slot(&scene.crashed));
-            image[slot..slot + 512].copy_from_slice(&scene.synced[slot..slot + 512]);
-            let expected = if without_checks && scene.plan.crash == Crash::Syncing {
-                Expected::ExactlyDurable
-            } else {
-                Expected::Everything
-            };
-            self.check_image(scene, &image, expected, u64::MAX - 1);
-            self.check_image(scene, &scene.crashed, Expected::Everything, u64::MAX);
+    fn check_scene(&mut self, plan: Plan, seed: u64) {
+        let dir = if plan.storage { &self.storage } else { &self.dir };
+        let path = dir.path().join("scene.kek");
+        let scene = Scene::play(&path, plan, seed);
+        let inode = path.metadata().unwrap().ino();
+        assert_ne!(self.image.metadata().unwrap().ino(), inode, "the image would pass for the same boot");
+        std::fs::remove_file(&path).unwrap();
+        for (which, moment) in scene.moments.iter().enumerate() {
+            self.check_moment(&scene, which, moment);
         }
     }
 
-    fn check_image(&mut self, scene: &Scene, image: &[u8], expected: Expected, subset: u64) {
-        let path = self.dir.path().join("image.kek");
-        std::fs::write(&path, image).unwrap();
-        assert_ne!(path.metadata().unwrap().ino(), scene.inode, "the image would pass for the same boot");
-        let mut context = format!("seed {}, subset {subset:#x}, {:?}", scene.seed, scene.plan);
-        let whole = check_content(&path, scene, None, &context);
-        let enough = match expected {
-            Expected::AtLeastDurable => whole >= scene.durable,
-            Expected::ExactlyDurable => whole == scene.durable,
-            Expected::Everything => whole == scene.groups.len(),
-        };
-        assert!(enough, "{whole} groups of {} durable: {context}", scene.durable);
-        self.images += 1;
-        // Sealing costs more than reading; a good part is enough.
-        if subset.is_multiple_of(2) {
-            context.push_str(", sealed");
-            self.check_sealing(&path, scene, whole, &context);
+    fn check_moment(&mut self, scene: &Scene, which: usize, moment: &Moment) {
+        let numbers = &mut Numbers(scene.seed ^ (which as u64) << 56 ^ 0x1A6E);
+        let remains = Remains::new(moment, scene.plan, numbers);
+        let context = format!("seed {}, moment {which}, {:?}", scene.seed, scene.plan);
+        let expected =
+            Expected { least: moment.acknowledged, exactly: None, ended: moment.ended, intact: false };
+        let units = remains.dirty.len();
+        if units <= all_subsets_up_to() {
+            for subset in 0..1_u64 << units {
+                let choose = |i: usize, of| new_if(subset >> i & 1 == 1, of);
+                let image = remains.image(choose, remains.len(numbers));
+                self.check_image(scene, &image, expected, &|| format!("{context}, subset {subset:#b}"));
+            }
         }
-        std::fs::remove_file(&path).unwrap();
+        let rich = if units == 0 { 0 } else { (8 + 4 * units.min(12)) * if is_long() { 2 } else { 1 } };
+        for round in 0..rich {
+            let (salt, share, mixed) = (numbers.next(), numbers.below(17), numbers.below(3) > 0);
+            let choose = |i: usize, of| pick(of, &mut Numbers(salt ^ i as u64), share, mixed);
+            let image = remains.image(choose, remains.len(numbers));
+            self.check_image(scene, &image, expected, &|| format!("{context}, mixture {round}"));
+        }
+        // The machine stopped, but everything had been written: then everything is there.
+        let alone = !scene.plan.has_threads();
+        let no_checks = scene.plan.checksum == Checksum::None;
+        let least = if no_checks { moment.acknowledged } else { moment.published };
+        let expected = Expected { least, intact: alone && !no_checks, ..expected };
+        self.check_image(scene, &moment.current, expected, &|| format!("{context}, everything"));
+    }
+
+    fn put(&self, image: &[u8]) {
+        self.image.write_all_at(image, 0).unwrap();
+        self.image.set_len(image.len() as u64).unwrap();
+    }
+
+    fn check_image(&mut self, scene: &Scene, image: &[u8], expected: Expected, context: &dyn Fn() -> String) {
+        self.put(image);
+        let found = check_content(&self.path, scene, image, expected, context);
+        self.images += 1;
+        self.torn += u64::from(found.state == State::Torn);
+        // Sealing costs more than reading; a good part is enough.
+        if self.images.is_multiple_of(8) {
+            let expected = Expected { exactly: Some(found.groups), ..expected };
+            self.check_sealing(scene, image, found, expected, &|| format!("{}, sealed", context()));
+        }
     }
 
     /// Seals the image, which must change nothing about its records, and lets the machine crash meanwhile.
-    fn check_sealing(&mut self, path: &PathBuf, scene: &Scene, whole: usize, context: &str) {
-        let before = Channel::open(path).unwrap().end_point().unwrap();
-        let (unsealed, sealed) = (std::fs::read(path).unwrap(), Channel::seal(path));
-        if before.sealed {
-            assert!(matches!(sealed, Err(SealError::Ended { .. })), "{sealed:?}: {context}");
+    fn check_sealing(
+        &mut self,
+        scene: &Scene,
+        image: &[u8],
+        found: Found,
+        expected: Expected,
+        context: &dyn Fn() -> String,
+    ) {
+        let numbers = &mut Numbers(scene.seed ^ self.images);
+        let disk = Disk::watch_image(&self.path, 8, numbers.clone());
+        let sealed = Channel::seal(&self.path);
+        if found.sealed {
+            assert!(matches!(sealed, Err(SealError::Ended { .. })), "{sealed:?}: {}", context());
             return;
         }
-        let sealed = sealed.unwrap_or_else(|error| panic!("{error}: {context}"));
-        check_cut(sealed.cut.as_ref(), before.position.offset(), &unsealed, context);
-        assert_eq!((sealed.before, sealed.end.state), (before.state, State::Abandoned), "{context}");
-        assert_eq!(
-            (sealed.end.position, sealed.end.sequence),
-            (before.position, before.sequence),
-            "{context}"
-        );
-        check_content(path, scene, Some(whole), context);
-        let end = Channel::open(path).unwrap().end_point().unwrap();
-        assert!(end.sealed && end.state == State::Abandoned, "{end:?}: {context}");
-        assert!(matches!(Channel::seal(path), Err(SealError::Ended { .. })), "{context}");
-        let file = std::fs::read(path).unwrap();
-        let tail = end.position.offset();
-        assert_eq!(file.len() as u64, data_offset(&file) + round_up(tail + 8, 4096), "{context}");
+        let sealed = sealed.unwrap_or_else(|error| panic!("{error}: {}", context()));
+        assert_eq!((sealed.before, sealed.end.state), (found.state, State::Abandoned), "{}", context());
+        check_cut(sealed.cut.as_ref(), found.tail, image, context);
+        let mut moments = disk.moments();
+        moments.push(disk.crash());
+        drop(disk);
 
-        // A crash while it was being sealed, before the second slot was written.
-        let confirmation = newest_slot(&file) / 512;
-        let mut image = unsealed;
-        let mut text = format!("{context}, crashed while sealing, new:");
-        let numbers = &mut Numbers(scene.seed ^ image.len() as u64 ^ self.images as u64);
-        for at in 0..file.len().min(image.len()) / 512 {
-            let range = at * 512..(at + 1) * 512;
-            if image[range.clone()] != file[range.clone()] && at != confirmation && numbers.below(2) == 0 {
-                image[range.clone()].copy_from_slice(&file[range]);
-                write!(text, " {at}").unwrap();
-            }
+        let file = std::fs::read(&self.path).unwrap();
+        let after = Expected { ended: true, ..expected };
+        let found = check_content(&self.path, scene, &file, after, context);
+        assert_eq!(sealed.end.position.offset(), found.tail, "{}", context());
+        assert!(matches!(Channel::seal(&self.path), Err(SealError::Ended { .. })), "{}", context());
+        let len = data_offset(&file) + round_up(found.tail + 8, 4096);
+        assert_eq!(file.len() as u64, len, "{}", context());
+
+        let last = moments.len() - 1;
+        for (which, moment) in moments.iter().enumerate() {
+            let expected = if which == last { after } else { expected };
+            self.check_crash_while_sealing(scene, moment, expected, numbers, &|| {
+                format!("{}, crashed at its sync {which} of {last}", context())
+            });
         }
-        let again = path.with_extension("again");
-        std::fs::write(&again, image).unwrap();
-        check_content(&again, scene, Some(whole), &text);
-        std::fs::remove_file(again).unwrap();
-        self.images += 1;
+    }
+
+    fn check_crash_while_sealing(
+        &mut self,
+        scene: &Scene,
+        moment: &Moment,
+        expected: Expected,
+        numbers: &mut Numbers,
+        context: &dyn Fn() -> String,
+    ) {
+        let remains = Remains::new(moment, Plan { unit: SECTOR, ..scene.plan }, numbers);
+        let units = remains.dirty.len();
+        // All subsets now and then, a few each time.
+        let all = units <= 10 && numbers.below(64) == 0;
+        let (count, salt) = if all { (1 << units, 0) } else { (3.min(1 << units.min(10)), numbers.next()) };
+        for subset in 0..count {
+            let subset = if all { subset } else { salt.rotate_left(subset as u32 * 20) };
+            let choose = |i: usize, of| new_if(subset >> (i % 64) & 1 == 1, of);
+            let image = remains.image(choose, remains.len(numbers));
+            self.put(&image);
+            let context = || format!("{}, subset {subset:#b} of {units}", context());
+            let found = check_content(&self.path, scene, &image, expected, &context);
+            self.images += 1;
+            // Once more, as whoever comes after the second crash does.
+            match Channel::seal(&self.path) {
+                Ok(sealed) => {
+                    assert!(!found.sealed, "{}", context());
+                    check_cut(sealed.cut.as_ref(), found.tail, &image, &context);
+                }
+                Err(SealError::Ended { .. }) => assert!(found.sealed, "{}", context()),
+                Err(error) => panic!("{error}: {}", context()),
+            }
+            let file = std::fs::read(&self.path).unwrap();
+            check_content(&self.path, scene, &file, Expected { ended: true, ..expected }, &context);
+        }
     }
 }
 
-/// Reads the channel in every way there is. Its records must be the first so many groups of the scene; returns how many.
-fn check_content(path: &Path, scene: &Scene, exactly: Option<usize>, context: &str) -> usize {
-    let channel = Channel::open(path).unwrap_or_else(|error| panic!("{error}: {context}"));
+/// What sealing has cut off is everything behind the good records, but for zeros at the end.
+fn check_cut(cut: Option<&Cut>, tail: u64, unsealed: &[u8], context: &dyn Fn() -> String) {
+    let behind = unsealed.get((data_offset(unsealed) + tail) as usize..).unwrap_or_default();
+    let words = behind.chunks(8).rposition(|word| word.iter().any(|byte| *byte != 0)).map_or(0, |at| at + 1);
+    assert_eq!(cut.map_or(0, |cut| cut.len), 8 * words as u64, "{}", context());
+    if let Some(cut) = cut {
+        assert!(std::fs::read(&cut.path).unwrap() == behind[..8 * words], "{}", context());
+        std::fs::remove_file(&cut.path).unwrap();
+    }
+}
+
+/// Moments with at most so many dirty units are turned into all the images that old and new make.
+fn all_subsets_up_to() -> usize {
+    if is_long() { 12 } else { 6 }
+}
+
+fn new_if(is_new: bool, choices: &Choices) -> Option<&[u8]> {
+    is_new.then_some(&choices.new)
+}
+
+/// New by `share` of 16; otherwise old or, if `mixed`, something else.
+fn pick<'c>(choices: &'c Choices, numbers: &mut Numbers, share: u64, mixed: bool) -> Option<&'c [u8]> {
+    if mixed && !choices.others.is_empty() && numbers.below(3) == 0 {
+        return Some(&choices.others[numbers.below(choices.others.len() as u64) as usize]);
+    }
+    new_if(numbers.below(16) < share, choices)
+}
+
+/// What a reader has found in an image.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    groups: usize,
+    tail: u64,
+    state: State,
+    sealed: bool,
+}
+
+/// Reads the channel in every way there is. Its records must be the first so many groups of the scene.
+fn check_content(
+    path: &Path,
+    scene: &Scene,
+    image: &[u8],
+    expected: Expected,
+    context: &dyn Fn() -> String,
+) -> Found {
+    let channel = Channel::open(path).unwrap_or_else(|error| panic!("{error}: {}", context()));
     let read: Vec<_> = channel
         .records()
-        .map(|record| record.unwrap_or_else(|error| panic!("{error}: {context}")).payload())
+        .map(|record| record.unwrap_or_else(|error| panic!("{error}: {}", context())).payload())
         .collect();
-    let (mut whole, mut at) = (0, 0);
+    let (mut groups, mut at) = (0_usize, 0);
     for group in &scene.groups {
         let end = at + group.payloads.len();
         if end > read.len() {
             break;
         }
-        assert!(read[at..end] == group.payloads[..], "group {whole} is not what was appended: {context}");
-        (whole, at) = (whole + 1, end);
+        assert!(
+            read[at..end] == group.payloads[..],
+            "group {groups} is not what was appended: {}",
+            context()
+        );
+        (groups, at) = (groups + 1, end);
     }
-    assert_eq!(at, read.len(), "part of a batch, or more than was appended: {context}");
-    if let Some(exactly) = exactly {
-        assert_eq!(whole, exactly, "{context}");
+    assert_eq!(at, read.len(), "part of a batch, or more than was appended: {}", context());
+    let tail = groups.checked_sub(1).map_or(0, |last| scene.groups[last].tail);
+    assert!(tail >= expected.least, "ends at {tail}, {} was durable: {}", expected.least, context());
+    if let Some(exactly) = expected.exactly {
+        assert_eq!(groups, exactly, "{}", context());
     }
 
-    let end = channel.end_point().unwrap_or_else(|error| panic!("{error}: {context}"));
-    let tail = whole.checked_sub(1).map_or(0, |last| scene.groups[last].tail);
-    assert_eq!(end.position.offset(), tail, "{context}");
-    assert_eq!(end.sequence, scene.first_sequence + read.len() as u64, "{context}");
-    let verified = channel.verify(|_| ()).unwrap_or_else(|error| panic!("{error}: {context}"));
-    assert_eq!(verified, end, "{context}");
-    match end.state {
-        State::Abandoned => {}
-        State::Torn => assert!(!end.sealed, "{context}"),
-        State::Closed => assert!(end.sealed && whole == scene.groups.len(), "{context}"),
-        other => panic!("{other} after a crash: {context}"),
-    }
+    let end = channel.end_point().unwrap_or_else(|error| panic!("{error}: {}", context()));
+    assert_eq!(end.position.offset(), tail, "{}", context());
+    assert_eq!(end.sequence, scene.first_sequence + read.len() as u64, "{}", context());
+    let verified = channel.verify(|_| ()).unwrap_or_else(|error| panic!("{error}: {}", context()));
+    assert_eq!(verified, end, "{}", context());
+    check_state(scene, image, tail, end.state, end.sealed, expected, context);
 
     let mut reader = channel.reader(Start::Last(2)).unwrap();
     for expected in &read[read.len().saturating_sub(2)..] {
-        let record = reader.try_next().unwrap().map(|record| record.payload().to_vec());
-        assert_eq!(record.as_deref(), Some(*expected), "{context}");
+        let record = reader.try_next().unwrap().map(|record| record.payload());
+        assert_eq!(record, Some(*expected), "{}", context());
     }
-    assert!(reader.try_next().unwrap().is_none(), "{context}");
+    assert!(reader.try_next().unwrap().is_none(), "{}", context());
     let seen = reader.check_end().unwrap();
-    let ends = [(State::Abandoned, End::Abandoned), (State::Torn, End::Torn), (State::Closed, End::Closed)];
-    assert!(ends.iter().any(|&(state, end_seen)| state == end.state && Some(end_seen) == seen), "{context}");
-    whole
+    let ends = [
+        (State::Abandoned, End::Abandoned),
+        (State::Torn, End::Torn),
+        (State::Closed, End::Closed),
+        (State::Full, End::Full),
+    ];
+    let agree = ends.iter().any(|&(state, end_seen)| state == end.state && Some(end_seen) == seen);
+    assert!(agree, "{seen:?}: {}", context());
+    Found { groups, tail, state: end.state, sealed: end.sealed }
+}
+
+/// Whether the state is the one that the bytes at the tail stand for.
+fn check_state(
+    scene: &Scene,
+    image: &[u8],
+    tail: u64,
+    state: State,
+    sealed: bool,
+    expected: Expected,
+    context: &dyn Fn() -> String,
+) {
+    let is_free = word_at(image, (data_offset(image) + tail) as usize) == 0;
+    let proper = match (state, sealed) {
+        (State::Abandoned, false) => is_free,
+        (State::Torn, false) => !is_free && !expected.intact,
+        (State::Closed | State::Full | State::Abandoned, true) => !is_free,
+        _ => false,
+    };
+    assert!(proper, "{state}, sealed: {sealed}, nothing at the tail: {is_free}: {}", context());
+    assert!(sealed || !expected.ended, "its end was durable, but it is {state}: {}", context());
+    if matches!(state, State::Closed | State::Full) {
+        assert_eq!(tail, scene.groups.last().map_or(0, |group| group.tail), "{state}: {}", context());
+    }
+    if scene.plan.checksum == Checksum::None && !sealed {
+        assert_eq!(tail, newest_slot(image).1, "more or less than was synced is believed: {}", context());
+    }
 }
 
 #[test]
 fn any_subset_of_sectors_leaves_a_prefix_with_everything_synced() {
     let mut bench = Bench::new();
-    bench.check(3000, PLAN);
-    bench.check(1500, Plan { records: 16, ..PLAN });
-    println!("{} images", bench.images);
+    bench.check(10, PLAN);
+    bench.check(6, Plan { appends: 40, ..PLAN });
 }
 
 #[test]
-fn a_crash_in_the_middle_of_a_sync_leaves_what_the_sync_before_had_reached() {
+fn each_record_that_was_synced_by_itself_is_found_though_no_slot_tells_of_it() {
     let mut bench = Bench::new();
-    bench.check(2000, Plan { crash: Crash::Syncing, ..PLAN });
-    println!("{} images", bench.images);
+    bench.check(10, Plan { durability: Durability::Each, appends: 48, ..PLAN });
+    bench.check(2, Plan { durability: Durability::Each, storage: true, appends: 30, ..PLAN });
 }
 
 #[test]
-fn lost_pages_and_zeroed_sectors_make_no_difference() {
+fn records_that_threads_waited_for_are_there() {
     let mut bench = Bench::new();
-    bench.check(700, Plan { unit: 4096, records: 16, ..PLAN });
-    bench.check(700, Plan { zeros: true, ..PLAN });
-    bench.check(400, Plan { unit: 4096, zeros: true, records: 16, ..PLAN });
-    println!("{} images", bench.images);
+    bench.check(4, Plan { cast: Cast::Shared, durability: Durability::Each, appends: 24, ..PLAN });
+    bench.check(4, Plan { cast: Cast::Shared, appends: 24, ..PLAN });
+    bench.check(4, Plan { durability: Durability::Interval(Duration::from_millis(1)), ..PLAN });
 }
 
 #[test]
-fn frames_of_an_earlier_life_stay_dead_after_a_crash() {
+fn lost_pages_make_no_difference() {
     let mut bench = Bench::new();
-    bench.check(1500, Plan { reused: true, records: 10, ..PLAN });
-    bench.check(500, Plan { reused: true, aligned: true, records: 20, ..PLAN });
-    bench.check(500, Plan { reused: true, checksum: Checksum::None, records: 10, ..PLAN });
-    println!("{} images", bench.images);
+    bench.check(4, Plan { unit: 4096, appends: 40, ..PLAN });
+    bench.check(4, Plan { unit: 4096, reused: true, appends: 40, ..PLAN });
+}
+
+#[test]
+fn frames_of_an_earlier_life_and_of_other_places_stay_dead() {
+    let mut bench = Bench::new();
+    bench.check(6, Plan { reused: true, ..PLAN });
+    bench.check(8, Plan { reused: true, aligned: true, appends: 20, ..PLAN });
+    bench.check(8, Plan { aligned: true, appends: 20, ..PLAN });
+    bench.check(4, Plan { reused: true, checksum: Checksum::None, ..PLAN });
 }
 
 #[test]
 fn without_checksums_nothing_is_believed_but_what_was_synced() {
     let mut bench = Bench::new();
     let plan = Plan { checksum: Checksum::None, ..PLAN };
-    bench.check(1000, plan);
-    bench.check(700, Plan { crash: Crash::Syncing, ..plan });
-    bench.check(300, Plan { crash: Crash::ClosedUnsynced, ..plan });
-    println!("{} images", bench.images);
+    bench.check(6, plan);
+    bench.check(4, Plan { durability: Durability::Each, ..plan });
+    bench.check(4, Plan { durability: Durability::Never, ending: Ending::Ended, ..plan });
 }
 
 #[test]
-fn a_crash_around_the_end_of_a_channel_leaves_a_prefix_or_all_of_it() {
+fn an_end_that_was_acknowledged_is_there() {
     let mut bench = Bench::new();
-    bench.check(1000, Plan { crash: Crash::Closing, ..PLAN });
-    bench.check(700, Plan { crash: Crash::ClosedUnsynced, ..PLAN });
-    println!("{} images", bench.images);
+    bench.check(6, Plan { ending: Ending::Ended, ..PLAN });
+    bench.check(4, Plan { ending: Ending::Ended, durability: Durability::Never, ..PLAN });
+    bench.check(6, Plan { ending: Ending::Sealed, ..PLAN });
+    bench.check(4, Plan { ending: Ending::Sealed, durability: Durability::Never, ..PLAN });
+}
+
+#[test]
+fn crash_images_of_all_kinds() {
+    let campaign = Campaign::new("crash images");
+    let goal = campaign.count(5000, 2_000_000);
+    let (images, torn, scenes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let threads = if is_long() { 2 } else { 1 };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut bench = Bench::new();
+                while images.load(Ordering::Relaxed) < goal {
+                    let mut numbers = campaign.numbers(scenes.fetch_add(1, Ordering::Relaxed));
+                    let plan = Plan::any(&mut numbers);
+                    bench.check_scene(plan, numbers.next());
+                    images.fetch_add(std::mem::take(&mut bench.images), Ordering::Relaxed);
+                    torn.fetch_add(std::mem::take(&mut bench.torn), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (images, torn, scenes) = (images.into_inner(), torn.into_inner(), scenes.into_inner());
+    campaign.done(images, format!("images of {scenes} scenes, {torn} torn, nothing synced lost"));
 }
