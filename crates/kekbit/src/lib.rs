@@ -78,6 +78,10 @@ mod wait;
 #[cfg(test)]
 mod loom_tests;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use batch::Batch;
 pub use channel::{Channel, EndPoint, State};
 pub use claim::Claim;
