@@ -15,13 +15,15 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input::new(bytes);
     let flags = input.byte();
+    let salt = input.byte();
     let rules = Rules {
-        salt: [input.byte(); 16],
+        salt: [salt; 16],
         crc: flags & 1 == 0,
         verify: flags & 2 == 0,
         written: if flags & 4 == 0 { 0 } else { bound(&mut input) },
         sound: if flags & 8 == 0 { u64::MAX } else { bound(&mut input) },
         believed: if flags & 16 == 0 { u64::MAX } else { bound(&mut input) },
+        durable: if salt & 7 != 7 { None } else { Some(bound(&mut input)) },
         around: if flags & 32 == 0 { 0 } else { u32::from(input.byte()) },
         max_record_len: if flags & 64 == 0 { 1 << 20 } else { u32::from(input.u16()) },
     };

@@ -66,7 +66,7 @@ fn header(bytes: &[u8]) {
     }
     // It may have had attributes that are not known, so that it is shorter now; never longer than it may be.
     let again = header.encode().expect("what was in a header fits a header");
-    assert_eq!(Header::decode(&again).as_ref(), Ok(&header));
+    assert_eq!(Header::decode(&again).expect("what was encoded is a header"), header);
     assert_eq!(header.encode(), Some(again));
 }
 

@@ -4,7 +4,7 @@
 //! A file is long and mostly zeros, and what the fuzzer makes is to be short, so it is written down as pieces:
 //!
 //! ```text
-//! how to look at it | flags | pieces
+//! how to look at it | flags | what to seek (9 bytes) | pieces
 //!
 //! piece:  0..=191    so many bytes and one more, which follow
 //!         192..=223  zeros up to a multiple of 8, 16, ... 4096
@@ -27,8 +27,9 @@ const CHECK: usize = 4092;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input::new(bytes);
-    let look = Look::new(&mut input, &[]);
+    let look = Look::new(&mut input);
     let flags = input.byte();
+    let mut sought = Input::new(input.take(9));
     let mut image = Vec::with_capacity(20 << 10);
     while !input.is_empty() && image.len() < LONGEST {
         piece(&mut input, &mut image);
@@ -48,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let len = image.len() as u64;
         place.put(&image, len, look.live);
-        look.at(place, len);
+        look.at(place, len, &mut sought, &[len]);
         place.release(look.live);
     });
 });

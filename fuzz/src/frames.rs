@@ -45,6 +45,10 @@ pub fn walk(data: &[u8], bound: u64, first_sequence: u64, rules: &Rules) -> Vec<
             found.push(if at < rules.written { Found::Corrupt(at) } else { Found::Nothing });
             return found;
         }
+        if rules.durable.is_some_and(|durable| at >= durable) {
+            found.push(Found::Unsynced);
+            return found;
+        }
         if at >= rules.believed {
             found.push(Found::Torn);
             return found;

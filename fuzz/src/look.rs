@@ -19,25 +19,15 @@ pub struct Look {
     stored: bool,
     random: bool,
     what: u8,
-    start: Start,
+    begin: u8,
 }
 
 impl Look {
-    /// The choices in three bytes or more of `input`; numbers are likely to be near `marks`.
-    pub fn new(input: &mut Input<'_>, marks: &[u64]) -> Look {
+    /// The choices in the next two bytes of `input`.
+    pub fn new(input: &mut Input<'_>) -> Look {
         let (flags, what) = (input.byte(), input.byte());
         let verify = [Verify::UnlessLive, Verify::Always, Verify::Never, Verify::UnlessLive];
         let live = flags & 4 != 0;
-        let start = match flags >> 5 {
-            0 => Start::Beginning,
-            1 => Start::End,
-            2 => Start::Last(input.number(marks)),
-            3 => Start::Sequence(input.number(marks)),
-            4 => Start::Position(Position::new(input.number(marks))),
-            5 => Start::Time(SystemTime::UNIX_EPOCH + Duration::from_nanos(input.number(marks))),
-            6 => Start::Last(u64::from(input.byte())),
-            _ => Start::Position(Position::new(u64::from(input.byte()) * 8)),
-        };
         Look {
             live,
             // Sealing syncs and cuts: seldom.
@@ -46,19 +36,33 @@ impl Look {
             stored: flags & 8 != 0,
             random: flags & 16 != 0,
             what,
-            start,
+            begin: flags >> 5,
         }
     }
 
-    /// Looks at the file in `place`, which has `len` bytes.
-    pub fn at(&self, place: &mut Place, len: u64) {
-        self.read(place, len);
+    /// Where to begin to read: a number of `input` that is likely to be near `marks`.
+    fn start(&self, input: &mut Input<'_>, marks: &[u64]) -> Start {
+        match self.begin {
+            0 => Start::Beginning,
+            1 => Start::End,
+            2 => Start::Last(input.number(marks)),
+            3 => Start::Sequence(input.number(marks)),
+            4 => Start::Position(Position::new(input.number(marks))),
+            5 => Start::Time(SystemTime::UNIX_EPOCH + Duration::from_nanos(input.number(marks))),
+            6 => Start::Last(u64::from(input.byte())),
+            _ => Start::Position(Position::new(u64::from(input.byte()) * 8)),
+        }
+    }
+
+    /// Looks at the file in `place`, which has `len` bytes. What is sought is taken from `input`.
+    pub fn at(&self, place: &mut Place, len: u64, input: &mut Input<'_>, marks: &[u64]) {
+        self.read(place, len, self.start(input, marks));
         if self.seal {
             seal(place, len);
         }
     }
 
-    fn read(&self, place: &Place, len: u64) {
+    fn read(&self, place: &Place, len: u64, start: Start) {
         let options = Channel::options().verify(self.verify).stored(self.stored).random_access(self.random);
         let channel = match options.open(place.path()) {
             Ok(channel) => channel,
@@ -73,11 +77,11 @@ impl Look {
         match self.what % 8 {
             0 => bounds.check_all(channel.records()),
             1 => {
-                if let Ok(records) = channel.records_from(self.start) {
+                if let Ok(records) = channel.records_from(start) {
                     bounds.check_all(records);
                 }
             }
-            2 => bounds.check_reader(&channel, self.start),
+            2 => bounds.check_reader(&channel, start),
             3 => {
                 let end = channel.end_point();
                 bounds.check_end(&end);

@@ -164,6 +164,7 @@ pub struct Rules {
     pub written: u64,
     pub sound: u64,
     pub believed: u64,
+    pub durable: Option<u64>,
     pub around: u32,
     pub max_record_len: u32,
 }
@@ -188,6 +189,8 @@ pub enum Found {
     End(u8),
     /// What a crash has left.
     Torn,
+    /// Something that is not durable.
+    Unsynced,
     /// Damage at this position.
     Corrupt(u64),
     /// A frame of an unknown kind at this position.
@@ -207,7 +210,7 @@ impl<'m> Walk<'m> {
     /// `grown` when it is asked for.
     pub fn new(memory: &'m [u8], bound: u64, grown: u64, first_sequence: u64, rules: &Rules) -> Walk<'m> {
         let window = Window::new(Plain(memory), bound);
-        let Rules { written, sound, believed, .. } = *rules;
+        let Rules { written, sound, believed, durable, .. } = *rules;
         let rules = cursor::Rules {
             salt: Salt::new(rules.salt),
             checksum: if rules.crc { Checksum::Crc32c } else { Checksum::None },
@@ -216,7 +219,9 @@ impl<'m> Walk<'m> {
             around: rules.around,
             max_record_len: rules.max_record_len,
         };
-        Walk { cursor: Cursor::new(window, first_sequence, rules), memory, growth: Reach(grown) }
+        let mut cursor = Cursor::new(window, first_sequence, rules);
+        cursor.set_durable(durable.is_some());
+        Walk { cursor, memory, growth: Reach { grown, durable: durable.unwrap_or(u64::MAX) } }
     }
 
     /// One step.
@@ -238,6 +243,7 @@ impl<'m> Walk<'m> {
                 _ => 6,
             }),
             Ok(Step::Torn) => Found::Torn,
+            Ok(Step::Unsynced) => Found::Unsynced,
             Err(ReadError::Corrupt { position, .. }) => Found::Corrupt(position.offset()),
             Err(ReadError::UnknownKind { position, kind }) => Found::Unknown(position.offset(), kind),
             Err(error) => panic!("plain memory makes no such error: {error}"),
@@ -279,12 +285,19 @@ impl<'m> Memory for Plain<'m> {
     }
 }
 
-/// So many bytes are there when the cursor asks.
+/// What is there when the cursor asks.
 #[derive(Debug)]
-struct Reach(u64);
+struct Reach {
+    grown: u64,
+    durable: u64,
+}
 
 impl Growth for Reach {
     fn data_len(&self) -> Result<u64, ReadError> {
-        Ok(self.0)
+        Ok(self.grown)
+    }
+
+    fn durable_tail(&self) -> u64 {
+        self.durable
     }
 }
