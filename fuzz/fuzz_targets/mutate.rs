@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         place.put(&built.image, built.len, look.live);
-        if intact && !look.live {
+        if intact && look.reads_all() {
             built.is_all_there(place);
         }
         look.at(place, built.len, &mut input, &built.marks);
@@ -78,8 +78,10 @@ impl Built {
             max_record_len: 1 << 10,
         };
         let first = if kind & 16 == 0 { u64::from(kind) } else { 1 << 63 };
+        let mut image = Vec::with_capacity(DATA + capacity);
+        image.resize(DATA, 0);
         let mut built = Built {
-            image: vec![0; DATA],
+            image,
             len: 0,
             rules,
             records: Vec::new(),

@@ -40,6 +40,11 @@ impl Look {
         }
     }
 
+    /// Whether this is about what can be read, by whoever trusts nobody.
+    pub fn reads_all(&self) -> bool {
+        !self.live && self.what % 8 == 0
+    }
+
     /// Where to begin to read: a number of `input` that is likely to be near `marks`.
     fn start(&self, input: &mut Input<'_>, marks: &[u64]) -> Start {
         match self.begin {

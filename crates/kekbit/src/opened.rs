@@ -76,15 +76,23 @@ impl Opened {
     }
 
     fn entry(&self, at: u64) -> Option<Entry> {
-        let bytes = if self.live {
-            self.map.words(at)
-        } else {
-            // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
-            let mut bytes = [0; ENTRY as usize];
-            self.file.read_exact_at(&mut bytes, at).ok()?;
-            bytes
-        };
-        let entry = Entry::decode(&bytes, self.header.mixing())?;
+        self.existing(&self.bytes(at)?)
+    }
+
+    /// `N` bytes of index or trail.
+    fn bytes<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
+        if self.live {
+            return Some(self.map.words(at));
+        }
+        // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
+        let mut bytes = [0; N];
+        self.file.read_exact_at(&mut bytes, at).ok()?;
+        Some(bytes)
+    }
+
+    /// The entry in `bytes`, if it exists.
+    fn existing(&self, bytes: &[u8; ENTRY as usize]) -> Option<Entry> {
+        let entry = Entry::decode(bytes, self.header.mixing())?;
         let reach = self.map.len() - self.header.regions.data;
         let in_reach = entry.position < self.entries_below && entry.position <= reach.saturating_sub(WORD);
         // No record takes less than a word.
@@ -127,8 +135,10 @@ impl Opened {
                 high = middle;
             }
         }
-        for slot in 0..TRAIL_SLOTS {
-            if let Some(entry) = self.entry(regions.control + TRAIL + slot * ENTRY).filter(&wanted)
+        // At once: a system call for each would be most of what opening costs.
+        let trail = self.bytes::<{ (TRAIL_SLOTS * ENTRY) as usize }>(regions.control + TRAIL);
+        for bytes in trail.iter().flat_map(|trail| trail.as_chunks().0) {
+            if let Some(entry) = self.existing(bytes).filter(&wanted)
                 && entry.position > best.position
             {
                 best = entry;

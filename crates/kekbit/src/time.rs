@@ -1,5 +1,6 @@
 //! Clocks, tick units, and which boot of the machine this is.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The unit of a timestamp or a timeout. The numbers are those of the file.
@@ -73,6 +74,12 @@ impl Clock {
 /// The random id that the kernel gives to each boot, or zeros where it cannot be told: then nothing counts as written
 /// in this boot.
 pub(crate) fn boot_id() -> [u8; 16] {
+    // No process sees two boots.
+    static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
+    *BOOT_ID.get_or_init(read_boot_id)
+}
+
+fn read_boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: Vec<u8> = text.bytes().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
     let mut id = [0; 16];
