@@ -49,10 +49,10 @@ impl fmt::Display for SplitError {
     }
 }
 
-/// Bytes to ask for at once.
-const READ: usize = 256 << 10;
+/// Bytes to ask for at once. A fuzzer's inputs are small, and shall pass through every state of the buffer.
+const READ: usize = if cfg!(fuzzing) { 64 } else { 256 << 10 };
 /// As little as this is moved to the front before each read, so that reads go to the same, cached memory.
-const CHEAP_TO_MOVE: usize = 4 << 10;
+const CHEAP_TO_MOVE: usize = READ / 64;
 const LENGTH: usize = size_of::<u32>();
 
 /// Input on its way into records.

@@ -42,6 +42,13 @@ pub(crate) struct Rules {
     pub(crate) max_record_len: u32,
 }
 
+impl Rules {
+    /// Whether a record needs more than the comparison of its length, if the reader stops at the durable tail or not.
+    fn is_careful(&self, durable: bool) -> bool {
+        self.verify || durable || self.belief.believed != u64::MAX
+    }
+}
+
 /// What a step has found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
@@ -118,7 +125,7 @@ impl<P: Place> Cursor<P> {
             batch: (0, 0),
             taken: 0,
             rules,
-            careful: rules.verify,
+            careful: rules.is_careful(false),
             durable: u64::MAX,
             held_back: false,
             least,
@@ -129,7 +136,7 @@ impl<P: Place> Cursor<P> {
     /// Whether to stop at the durable tail: what lies past it is not looked at.
     pub(crate) fn set_durable(&mut self, durable: bool) {
         self.durable = if durable { 0 } else { u64::MAX };
-        self.careful = self.rules.verify || durable;
+        self.careful = self.rules.is_careful(durable);
         self.held_back = false;
     }
 

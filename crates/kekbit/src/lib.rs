@@ -85,6 +85,10 @@ mod wait;
 #[cfg(test)]
 mod loom_tests;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use batch::Batch;
 pub use channel::{Channel, CheckUp, EndPoint, State};
 pub use claim::Claim;

@@ -149,7 +149,12 @@ impl Opened {
     }
 
     fn entry(&self, at: u64) -> Option<Entry> {
-        let entry = Entry::decode(&self.words::<{ ENTRY as usize }>(at)?, self.header.mixing())?;
+        self.existing(&self.words(at)?)
+    }
+
+    /// The entry in `bytes`, if it exists.
+    fn existing(&self, bytes: &[u8; ENTRY as usize]) -> Option<Entry> {
+        let entry = Entry::decode(bytes, self.header.mixing())?;
         let in_reach =
             entry.position < self.entries_below && entry.position <= self.reach.saturating_sub(WORD);
         // No record takes less than a word.
@@ -196,8 +201,10 @@ impl Opened {
                 high = middle;
             }
         }
-        for slot in 0..TRAIL_SLOTS {
-            if let Some(entry) = self.entry(regions.control + TRAIL + slot * ENTRY).filter(&wanted)
+        // At once: a system call for each would be most of what opening costs.
+        let trail = self.words::<{ (TRAIL_SLOTS * ENTRY) as usize }>(regions.control + TRAIL);
+        for bytes in trail.iter().flat_map(|trail| trail.as_chunks().0) {
+            if let Some(entry) = self.existing(bytes).filter(&wanted)
                 && entry.position > best.position
             {
                 best = entry;

@@ -1,5 +1,6 @@
 //! Clocks, tick units, and which boot of the machine this is.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sys::file::kernel_text;
@@ -80,6 +81,19 @@ impl Clock {
 /// The random id that the kernel gives to each boot, or zeros where it cannot be told: then nothing counts as written
 /// in this boot.
 pub(crate) fn boot_id() -> [u8; 16] {
+    // No process sees two boots. What could not be told this time may be told the next.
+    static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
+    if let Some(id) = BOOT_ID.get() {
+        return *id;
+    }
+    let id = read_boot_id();
+    if id != [0; 16] {
+        return *BOOT_ID.get_or_init(|| id);
+    }
+    id
+}
+
+fn read_boot_id() -> [u8; 16] {
     let text = kernel_text("/proc/sys/kernel/random/boot_id");
     let digits: Vec<u8> = text.bytes().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
     let mut id = [0; 16];
