@@ -244,6 +244,8 @@ fn can_fail(call: &Call) -> Option<&'static [&'static str]> {
 fn faults(test: &str, scene: &'static Scene) -> Result<Vec<Fault>, String> {
     let run = run(test, scene, None)?;
     judge(scene, None, &run);
+    let unnamed = run.calls.iter().any(|call| call.injected && call.arguments.contains("O_TMPFILE"));
+    assert_eq!(unnamed, !scene.always.is_empty(), "the call was hit that was aimed at");
     let mut counts = BTreeMap::new();
     let mut faults = Vec::new();
     for call in &run.calls {
@@ -430,4 +432,139 @@ fn every_system_call_may_fail_once_or_always() {
     let wrong = run_all(this, &all);
     assert!(wrong.is_empty(), "{} of {} faults went wrong", wrong.len(), all.len());
     campaign.done(all.len() as u64, format_args!("of {total} faults (system call, error, once or always)"));
+}
+
+/// The scene of that name, run without faults; `None`, with a message, if strace is of no use here.
+fn watch(test: &str, name: &str) -> Option<(&'static Scene, Run)> {
+    let scene = SCENES.iter().find(|scene| scene.name == name).unwrap();
+    match run(test, scene, None) {
+        Ok(run) => Some((scene, run)),
+        Err(why) => {
+            println!("skipped {test}: {why}");
+            None
+        }
+    }
+}
+
+/// The arguments of the call that has opened the descriptor which the call number `at` is about.
+fn opened_by(calls: &[Call], at: usize) -> &str {
+    let descriptor = calls[at].arguments.split(',').next().unwrap();
+    let opens = |call: &&Call| call.name == "openat" && call.result == descriptor;
+    &calls[..at].iter().rev().find(opens).expect("it was opened").arguments
+}
+
+#[test]
+fn the_file_is_synced_before_it_has_its_name_and_the_directory_after() {
+    let this = "the_file_is_synced_before_it_has_its_name_and_the_directory_after";
+    if let Some((_, arguments)) = role() {
+        return scenes::run(&arguments);
+    }
+    for (name, naming, durable) in [
+        ("at the end, on demand, close", "linkat", true),
+        ("each, on demand, drop", "linkat", true),
+        ("interval, inline, close", "linkat", true),
+        ("never, inline, close", "linkat", false),
+        ("without unnamed files", "renameat2", true),
+        ("reuse", "renameat2", true),
+    ] {
+        let Some((_, run)) = watch(this, name) else { return };
+        let calls = &run.calls;
+        let directory = run.dir.path().to_str().unwrap();
+        let named =
+            |call: &Call| call.name == naming && call.arguments.contains(&format!("{directory}/{NAME}\""));
+        let at =
+            calls.iter().position(named).unwrap_or_else(|| panic!("{name}: it gets its name: {calls:#?}"));
+        let syncs = |range: std::ops::Range<usize>| {
+            range.filter(|&at| calls[at].name == "fsync" && calls[at].result == "0").collect::<Vec<_>>()
+        };
+        let before = syncs(0..at);
+        let (&synced, others) = before.split_last().expect("the file is synced before");
+        assert!(others.is_empty(), "{name}: once");
+        assert!(!opened_by(calls, synced).contains("O_DIRECTORY"), "{name}: {}", opened_by(calls, synced));
+        let header = |call: &Call| call.name == "pwrite64" && call.arguments.contains("*KEKBIT*");
+        let written = calls.iter().position(header).expect("the header is written");
+        assert!(written < synced, "{name}: the header is part of what is synced");
+        let changes = ["pwrite64", "fallocate", "ftruncate"];
+        assert!(!calls[synced..at].iter().any(|call| changes.contains(&call.name.as_str())), "{name}");
+
+        // The file is never synced this way again: whatever is, is the directory.
+        let after = syncs(at..calls.len());
+        assert_eq!(
+            after.len(),
+            usize::from(durable),
+            "{name}: the directory is synced if durability was asked for"
+        );
+        for at in after {
+            let opened = opened_by(calls, at);
+            assert!(
+                opened.contains("O_DIRECTORY") && opened.contains(&format!("\"{directory}\"")),
+                "{opened}"
+            );
+            // Nothing else happens before it: nobody has appended, or been told that the channel is there.
+            let earlier =
+                calls[..at].iter().filter(|call| ["msync", "write"].contains(&call.name.as_str())).count();
+            assert_eq!(earlier, 0, "{name}");
+        }
+    }
+}
+
+/// A hexadecimal address.
+fn address(text: &str) -> u64 {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap()
+}
+
+#[test]
+fn the_synced_tail_moves_only_after_the_sync_of_all_that_is_before_it() {
+    let this = "the_synced_tail_moves_only_after_the_sync_of_all_that_is_before_it";
+    if let Some((_, arguments)) = role() {
+        return scenes::run(&arguments);
+    }
+    let Some((scene, watched)) = watch(this, "sync") else { return };
+    judge(scene, None, &watched);
+    let file = std::fs::read(watched.dir.path().join(NAME)).unwrap();
+    let (control, data) = (4096, common::data_offset(&file));
+    let tails: Vec<u64> = watched
+        .said
+        .iter()
+        .filter_map(|line| line.strip_prefix("synced "))
+        .map(|at| at.parse().unwrap())
+        .collect();
+    // Three syncs, that of the end, and one more of the control page.
+    let syncs: Vec<_> = watched.calls.iter().filter(|call| call.name == "msync").collect();
+    assert_eq!((tails.len(), syncs.len()), (3, 5));
+    let mapped =
+        |call: &&Call| call.name == "mmap" && call.arguments.contains("PROT_READ|PROT_WRITE, MAP_SHARED");
+    let base = address(&watched.calls.iter().find(mapped).unwrap().result);
+    for (call, tail) in syncs.iter().zip(&tails) {
+        let numbers: Vec<_> = call.arguments.split(", ").collect();
+        let (from, len) = (address(numbers[0]) - base, numbers[1].parse::<u64>().unwrap());
+        assert!(
+            from <= control && from + len >= data + tail + 8,
+            "control page, records, the word behind: {call:?}"
+        );
+        assert_eq!(numbers[2], "MS_SYNC");
+    }
+    // The same again, with each sync in turn failing.
+    for failing in 1..=5 {
+        let call = "msync".to_owned();
+        let fault = Fault { scene, call, nth: failing, arguments: String::new(), errno: "EIO", once: true };
+        let failed = run(this, scene, Some(&fault)).unwrap();
+        let file = std::fs::read(failed.dir.path().join(NAME)).unwrap();
+        let before = tails[..(failing - 1).min(3)].last().copied().unwrap_or(0);
+        assert_eq!(
+            common::word_at(&file, control as usize),
+            before,
+            "live word, after {failing} syncs of which one failed"
+        );
+        if failing < 5 {
+            // The last one is there to let a slot tell of the one before, which has succeeded.
+            for slot in [2048, 3072] {
+                assert!(
+                    common::word_at(&file, control as usize + slot) <= before,
+                    "slots, after {failing} syncs"
+                );
+            }
+        }
+        judge(scene, Some(&fault), &failed);
+    }
 }

@@ -51,8 +51,8 @@ impl Scene {
     }
 }
 
-/// A file system that knows no files without names.
-const NAMED: &str = "openat:error=EOPNOTSUPP:when=1";
+/// A file system that knows no files without names. The first file that is opened is /proc's, with the boot id.
+const NAMED: &str = "openat:error=EOPNOTSUPP:when=2";
 /// One that cannot rename without replacing either.
 const UNRENAMED: &str = "renameat2:error=EINVAL:when=1+";
 
