@@ -195,6 +195,7 @@ fn append(writer: &mut Writer, group: &Group) {
 
 /// A claim that comes to nothing, full of what might be taken for frames: heads without sense, or the first frames of
 /// this very channel, each at the beginning of a unit.
+#[allow(clippy::forget_non_drop, reason = "what a claim does when it is dropped is the library's business")]
 fn claim_in_vain(writer: &mut Writer, path: &Path, plan: Plan, disk: &Disk, numbers: &mut Numbers) {
     let tail = writer.tail().offset() as usize;
     let len = (plan.unit as u64 * (1 + numbers.below(4))) as usize;
