@@ -67,6 +67,7 @@ mod channel;
 mod cursor;
 mod cut;
 mod decoder;
+mod lossy;
 mod open;
 mod opened;
 mod reader;
