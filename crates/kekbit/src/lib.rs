@@ -71,6 +71,7 @@ mod cursor;
 mod cut;
 mod decoder;
 mod follow;
+mod lossy;
 mod open;
 mod opened;
 mod reader;
