@@ -73,6 +73,7 @@ use crate::wait::Wait;
 /// # let mut writer = kekbit::Writer::create(&path)?;
 /// # writer.append(b"one")?;
 /// let mut reader = CopyingReader::open(&path)?;
+/// assert_eq!(reader.try_next()?.as_deref(), Some(&b"one"[..]));
 /// // Somebody cuts the file: the reader says so, and lives.
 /// std::fs::File::options().write(true).open(&path)?.set_len(100)?;
 /// assert!(reader.try_next().is_err());
