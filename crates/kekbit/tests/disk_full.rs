@@ -389,7 +389,8 @@ struct Disk {
 impl Disk {
     /// `None`, with a message, where that is not possible.
     fn new(test: &str, size: u64) -> Option<Disk> {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory, if possible: whether it is safe from power cuts is not the question here.
+        let dir = common::dir();
         let (image, path) = (dir.path().join("image"), dir.path().join("mount"));
         File::create(&image).unwrap().set_len(size).unwrap();
         std::fs::create_dir(&path).unwrap();
