@@ -2,6 +2,8 @@
 //! there is space again.
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 
 use std::fs::File;
 use std::io::Write;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use common::campaign::Campaign;
 use common::{Child, Mount, listen, names_in, patience, record, role, say};
+use disk::Disk;
 use kekbit::{
     AppendError, Channel, CreateError, Durability, End, Prepare, Reader, SealError, Start, State, Writer,
 };
@@ -376,66 +379,6 @@ fn a_full_disk_of_ext4_is_a_typed_error_and_the_writer_goes_on() {
                 std::fs::remove_file(&path).unwrap();
             }
         }
-    }
-}
-
-/// A small file system on a file that plays a disk; gone when dropped.
-struct Disk {
-    mounted: Option<std::path::PathBuf>,
-    device: String,
-    _image: tempfile::TempDir,
-}
-
-impl Disk {
-    /// `None`, with a message, where that is not possible.
-    fn new(test: &str, size: u64) -> Option<Disk> {
-        // In memory, if possible: whether it is safe from power cuts is not the question here.
-        let dir = common::dir();
-        let (image, path) = (dir.path().join("image"), dir.path().join("mount"));
-        File::create(&image).unwrap().set_len(size).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        let image = image.to_str().unwrap();
-        let run = |program: &str, arguments: &[&str]| -> Result<String, String> {
-            let output = std::process::Command::new(program).args(arguments).output();
-            let output = output.map_err(|error| format!("{program}: {error}"))?;
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
-            if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-        };
-        let skipped = |why: String| {
-            println!("skipped {test}: {why}");
-            None
-        };
-        if let Err(why) = run("mkfs.ext4", &["-q", "-F", "-m", "0", image]) {
-            return skipped(why);
-        }
-        let device = match run("losetup", &["--find", "--show", image]) {
-            Ok(device) => device,
-            Err(why) => return skipped(why),
-        };
-        let mut disk = Disk { mounted: None, device, _image: dir };
-        let (none, flags): (Option<&str>, _) = (None, nix::mount::MsFlags::empty());
-        match nix::mount::mount(Some(disk.device.as_str()), &path, Some("ext4"), flags, none) {
-            Ok(()) => disk.mounted = Some(path),
-            Err(errno) => return skipped(errno.to_string()),
-        }
-        Some(disk)
-    }
-
-    fn path(&self) -> &Path {
-        self.mounted.as_ref().unwrap()
-    }
-
-    fn sync(&self) {
-        nix::unistd::syncfs(File::open(self.path()).unwrap()).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Some(path) = &self.mounted {
-            let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
-        }
-        let _ = std::process::Command::new("losetup").args(["--detach", &self.device]).output();
     }
 }
 
