@@ -2,13 +2,20 @@
 //! there is space again.
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
+use common::campaign::Campaign;
 use common::{Child, Mount, listen, names_in, patience, record, role, say};
-use kekbit::{AppendError, Channel, CreateError, Durability, End, Prepare, SealError, Start, State, Writer};
+use disk::Disk;
+use kekbit::{
+    AppendError, Channel, CreateError, Durability, End, Prepare, Reader, SealError, Start, State, Writer,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const LONGEST: u64 = 2000;
@@ -295,4 +302,179 @@ fn a_copy_with_holes_is_sealed_when_there_is_space_for_it() {
     free(&ballast);
     assert_eq!(Channel::seal(&copy).unwrap().end.sequence, 1000);
     assert_eq!(count(&copy), 1000);
+}
+
+/// All policies, the syncing thread's too, which has nothing to do here.
+const POLICIES: [Durability; 4] =
+    [Durability::Never, Durability::AtEnd, Durability::Interval(Duration::from_secs(3600)), Durability::Each];
+const PREPARATIONS: [Prepare; 3] = [Prepare::OnDemand, Prepare::Inline(64 << 10), Prepare::All];
+
+/// Reads what there is to read, and compares it.
+fn catch_up(reader: &mut Reader, count: &mut u64) {
+    while let Some(found) = reader.try_next().unwrap() {
+        assert!(found[..] == record(*count, LONGEST)[..], "record {count}");
+        *count += 1;
+    }
+}
+
+/// Fills a channel in a directory where there is no space for much, makes space by `free`, and goes on; a reader
+/// follows. Returns how many records there were before, or `None` if there was no space for the channel.
+fn fill_and_go_on(path: &Path, durability: Durability, prepare: Prepare, free: impl FnOnce()) -> Option<u64> {
+    let options = Writer::options().capacity(2 << 20).durability(durability).prepare(prepare);
+    let directory = path.parent().unwrap();
+    let names = names_in(directory);
+    let mut writer = match options.clone().create(path) {
+        Ok(writer) => writer,
+        Err(CreateError::NoSpace { .. }) => {
+            assert_eq!(names_in(directory), names, "nothing is left behind");
+            free();
+            options.create(path).unwrap().close().unwrap();
+            return None;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    let mut reader = Channel::open(path).unwrap().reader(Start::Beginning).unwrap();
+    let mut read = 0;
+    let records = append_until_no_space(&mut writer);
+    catch_up(&mut reader, &mut read);
+    assert_eq!(read, records, "each that was acknowledged, and no other");
+    writer.sync().unwrap();
+    assert_eq!(append_until_no_space(&mut writer), records, "and again");
+    free();
+    for at in records..records + 20 {
+        writer.append(&record(at, LONGEST)).unwrap();
+    }
+    writer.close().unwrap();
+    catch_up(&mut reader, &mut read);
+    assert_eq!((read, reader.end()), (records + 20, Some(End::Closed)));
+    assert_eq!(count(path), records + 20);
+    Some(records)
+}
+
+#[test]
+fn at_whatever_page_the_disk_is_full_nothing_is_lost() {
+    let this = "at_whatever_page_the_disk_is_full_nothing_is_lost";
+    let campaign = Campaign::new("full disks");
+    const SIZE: u64 = 1 << 20;
+    let Some(mount) = Mount::memory(this, SIZE) else { return };
+    let (path, ballast) = (mount.path.join("channel.kek"), mount.path.join("ballast"));
+    let (mut done, mut appended) = (0, Vec::new());
+    for pages in 0..campaign.count(12, 200) {
+        for durability in POLICIES {
+            for prepare in PREPARATIONS {
+                std::fs::write(&ballast, vec![1; (SIZE - pages * 4096) as usize]).unwrap();
+                let records = fill_and_go_on(&path, durability, prepare, || free(&ballast));
+                // Header, control page, index and the first page of data.
+                assert_eq!(records.is_some(), pages >= 4, "{pages} pages, {durability:?}, {prepare:?}");
+                appended.extend(records);
+                std::fs::remove_file(&path).unwrap();
+                done += 1;
+            }
+        }
+    }
+    assert!(appended.iter().max() > appended.iter().min(), "more pages, more records");
+    campaign.done(done, "pages at which the disk was full, policies and preparations");
+}
+
+#[test]
+fn a_full_disk_of_ext4_is_a_typed_error_and_the_writer_goes_on() {
+    let this = "a_full_disk_of_ext4_is_a_typed_error_and_the_writer_goes_on";
+    let Some(disk) = Disk::new(this, 16 << 20) else { return };
+    for durability in POLICIES {
+        for prepare in PREPARATIONS {
+            for left in [300 << 10, 1 << 20] {
+                if durability == Durability::Each && left > 300 << 10 {
+                    // Hundreds of syncs, one for each record, show nothing more.
+                    continue;
+                }
+                let (path, ballast) = (disk.path().join("channel.kek"), fill(disk.path()));
+                let len = ballast.metadata().unwrap().len();
+                File::options().write(true).open(&ballast).unwrap().set_len(len - left).unwrap();
+                // What was freed is there when the file system has written it down.
+                disk.sync();
+                let records = fill_and_go_on(&path, durability, prepare, || {
+                    free(&ballast);
+                    disk.sync();
+                });
+                assert!(
+                    records.is_some_and(|records| records > 50),
+                    "{records:?} {durability:?}, {prepare:?}"
+                );
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn under_any_limit_on_file_sizes_there_is_an_error_and_no_signal() {
+    let this = "under_any_limit_on_file_sizes_there_is_an_error_and_no_signal";
+    if let Some((_, arguments)) = role() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+        let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
+        let path = Path::new(&arguments[0]);
+        let mut records = Vec::new();
+        for bytes in limits() {
+            for durability in POLICIES {
+                if durability == Durability::Each && bytes > 1 << 18 && bytes != 300_001 {
+                    // Hundreds of syncs, one for each record, show nothing more.
+                    continue;
+                }
+                limit(bytes);
+                let lifted = fill_and_go_on(path, durability, Prepare::OnDemand, || limit(hard));
+                // Header, control page, index and the first page of data.
+                assert_eq!(lifted.is_some(), bytes >= 4 * 4096, "limit of {bytes}, {durability:?}");
+                std::fs::remove_file(path).unwrap();
+                records.extend(lifted);
+                end_under_limit(path, durability, bytes, &limit, hard);
+            }
+        }
+        say(records.len());
+        return;
+    }
+    // On storage files are written with zeros; in memory they are not.
+    for dir in [tempfile::tempdir().unwrap(), common::dir()] {
+        let path = dir.path().join("limited.kek");
+        let mut child = Child::start(this, "writer", &[path.to_str().unwrap()]);
+        let said = child.hear_or_end();
+        let status = child.end();
+        assert!(status.success(), "SIGXFSZ would have killed it: {status}");
+        assert!(said.unwrap().parse::<u64>().unwrap() > 20);
+    }
+}
+
+/// Below, at and above what a file needs, grows to, and is in steps of.
+fn limits() -> Vec<u64> {
+    let steps = [
+        0, 1, 4095, 4096, 8192, 12288, 16383, 16384, 16385, 20480, 65536, 77824, 77825, 262_144, 274_432,
+        300_001,
+    ];
+    let mut limits = steps.to_vec();
+    limits.extend([524_288, 1 << 20, (1 << 20) + 4096]);
+    limits
+}
+
+/// Ends and seals channels that are longer than the limit is by then.
+fn end_under_limit(path: &Path, durability: Durability, bytes: u64, limit: &dyn Fn(u64), hard: u64) {
+    let create = || {
+        let mut writer = Writer::options().capacity(2 << 20).durability(durability).create(path).unwrap();
+        for at in 0..10 {
+            writer.append(&record(at, LONGEST)).unwrap();
+        }
+        writer
+    };
+    let mut writer = create();
+    limit(bytes);
+    writer.append(&record(10, LONGEST)).unwrap();
+    writer.sync().unwrap();
+    writer.close().unwrap();
+    assert_eq!(count(path), 11);
+    limit(hard);
+    std::fs::remove_file(path).unwrap();
+    create().abandon();
+    limit(bytes);
+    assert_eq!(Channel::seal(path).unwrap().end.sequence, 10);
+    assert_eq!(count(path), 10);
+    limit(hard);
+    std::fs::remove_file(path).unwrap();
 }

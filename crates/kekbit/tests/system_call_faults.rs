@@ -12,6 +12,8 @@
 //! Needs `strace`, and the right to attach it to a process.
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 #[path = "system_call_faults/scenes.rs"]
 mod scenes;
 #[path = "system_call_faults/strace.rs"]
@@ -26,7 +28,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use common::campaign::{self, Campaign};
-use common::{Child, names_in, record, role};
+use common::{Child, Numbers, names_in, record, role};
+use disk::Disk;
 use kekbit::{Channel, State, Verify};
 use nix::sys::signal::{Signal, kill};
 use scenes::{LONGEST, NAME, Place, SCENES, Scene};
@@ -107,7 +110,7 @@ const NOT_MADE_TO_FAIL: &[&str] = &[
 ];
 
 /// Longer than any scene takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One system call that fails.
 #[derive(Clone, Debug)]
@@ -140,7 +143,8 @@ impl fmt::Display for Fault {
 fn excuse(fault: &Fault) -> Option<&'static str> {
     let about = |text: &str| fault.arguments.contains(text);
     let is = |names: &[&str]| names.contains(&fault.errno);
-    let opens = fault.scene.name.starts_with("read") || fault.scene.name.starts_with("seal");
+    let seals = fault.scene.name.starts_with("seal");
+    let opens = seals || fault.scene.name.starts_with("read");
     let why = match fault.call.as_str() {
         "openat" if about("/proc/sys") || about("/proc/self/status") => KERNEL_TEXT,
         "read" => KERNEL_TEXT,
@@ -153,10 +157,13 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
         "madvise" if about("MADV_POPULATE") || about("MADV_HUGEPAGE") => "pages then fault one by one",
         "munmap" => "addresses are lost, no records",
         "pwrite64" if about("\"\\0\\0\\0\\0") => "zeros that make syncs cheap; the space is reserved",
-        "fallocate" | "prlimit64" if fault.scene.name.starts_with("seal") && !is(&["EDQUOT", "ENOSPC"]) => {
+        "fallocate" | "prlimit64" if seals && !is(&["EDQUOT", "ENOSPC"]) => {
             "the file has had its space before"
         }
         "pread64" if about(", 32, ") => "an entry of the index or the trail: without it one walks further",
+        "fcntl" if seals && about(READERS) && is(&["EACCES", "EAGAIN"]) => {
+            "somebody reads what is sealed: the space behind its end stays"
+        }
         "fcntl" if about("F_UNLCK") => "the lock goes with the descriptor",
         "fallocate" | "prlimit64" if fault.once => "less is reserved",
         "getrandom" => "such bytes come from /dev/urandom",
@@ -164,9 +171,7 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
         "clone3" if is(&["ENOSYS"]) => "clone serves as well",
         "ftruncate" if fault.scene.name.ends_with("drop") => "who wants to know closes the writer",
         "unlink" if fault.once => "somebody else is removing it",
-        "openat" | "fallocate" | "fsync" | "ftruncate" | "msync" | "pread64" | "pwrite64" | "fchmod"
-            if is(&["EINTR"]) && fault.once =>
-        {
+        call if MADE_AGAIN.contains(&call) && is(&["EINTR"]) && fault.once => {
             "an interrupted call is made again"
         }
         _ => return None,
@@ -174,6 +179,11 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
     Some(why)
 }
 
+/// Calls that wait for storage, so that a signal may interrupt them: made again then.
+const MADE_AGAIN: &[&str] =
+    &["openat", "fallocate", "fsync", "ftruncate", "msync", "pread64", "pwrite64", "fchmod"];
+/// The byte of the readers' lock.
+const READERS: &str = "l_start=4611686018427387906";
 const KERNEL_TEXT: &str =
     "the boot and the mask of permissions: without them less is believed, and the file is private";
 const STARTS_OVER: &str = "the file is being reused: opening starts over";
@@ -186,10 +196,22 @@ struct Run {
     calls: Vec<Call>,
 }
 
+/// A disk for the scenes that need one, if there can be one of their own, on which nobody else waits.
+fn storage() -> Option<Disk> {
+    Disk::new("a disk of its own", 512 << 20)
+}
+
 /// Runs a scene under faults; `Err` if strace is of no use here.
-fn run(test: &str, scene: &Scene, fault: Option<&Fault>) -> Result<Run, String> {
+fn run(test: &str, disk: Option<&Disk>, scene: &Scene, fault: Option<&Fault>) -> Result<Run, String> {
     let dir = match scene.place {
-        Place::Storage => tempfile::Builder::new().prefix("kekbit-test-").tempdir().unwrap(),
+        Place::Storage => {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix("kekbit-test-");
+            match disk {
+                Some(disk) => builder.tempdir_in(disk.path()).unwrap(),
+                None => builder.tempdir().unwrap(),
+            }
+        }
         Place::Memory => common::dir(),
     };
     let log = TempDir::new().unwrap();
@@ -241,8 +263,8 @@ fn can_fail(call: &Call) -> Option<&'static [&'static str]> {
 }
 
 /// All faults of a scene, found out by running it without. `Err` if strace is of no use here.
-fn faults(test: &str, scene: &'static Scene) -> Result<Vec<Fault>, String> {
-    let run = run(test, scene, None)?;
+fn faults(test: &str, disk: Option<&Disk>, scene: &'static Scene) -> Result<Vec<Fault>, String> {
+    let run = run(test, disk, scene, None)?;
     judge(scene, None, &run);
     let unnamed = run.calls.iter().any(|call| call.injected && call.arguments.contains("O_TMPFILE"));
     assert_eq!(unnamed, !scene.always.is_empty(), "the call was hit that was aimed at");
@@ -287,6 +309,9 @@ fn judge(scene: &Scene, fault: Option<&Fault>, run: &Run) {
             assert!(reached || scene.all_threads, "the call was not made");
             if excuse(fault).is_none() && reached {
                 assert!(!failures.is_empty(), "nobody was told");
+            }
+            if MADE_AGAIN.contains(&fault.call.as_str()) && fault.errno == "EINTR" && fault.once {
+                assert!(failures.is_empty(), "one interruption is no failure: {failures:?}");
             }
         }
     }
@@ -359,14 +384,14 @@ fn check_records<'r>(scene: &Scene, run: &'r Run, said: &dyn Fn(&str) -> Vec<&'r
 }
 
 /// Runs `faults`, two at a time, and says which of them went wrong.
-fn run_all(test: &str, faults: &[Fault]) -> Vec<String> {
+fn run_all(test: &str, disk: Option<&Disk>, faults: &[Fault]) -> Vec<String> {
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let done = std::panic::catch_unwind(|| {
-                        judge(fault.scene, Some(fault), &run(test, fault.scene, Some(fault)).unwrap());
+                        judge(fault.scene, Some(fault), &run(test, disk, fault.scene, Some(fault)).unwrap());
                     });
                     if let Err(panic) = done {
                         let text = panic.downcast_ref::<String>().cloned();
@@ -381,6 +406,23 @@ fn run_all(test: &str, faults: &[Fault]) -> Vec<String> {
         }
     });
     wrong.into_inner().unwrap()
+}
+
+/// `count` of `faults`, of each system call about as many.
+fn sample(mut faults: Vec<Fault>, count: usize, numbers: &mut Numbers) -> Vec<Fault> {
+    for i in 0..faults.len() {
+        let other = i + numbers.below((faults.len() - i) as u64) as usize;
+        faults.swap(i, other);
+    }
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    let turn = |fault: &Fault| {
+        let taken = taken.entry(fault.call.clone()).or_default();
+        *taken += 1;
+        *taken
+    };
+    let mut turns: Vec<_> = faults.iter().map(turn).zip(faults.iter().cloned()).collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().take(count).map(|(_, fault)| fault).collect()
 }
 
 /// Prints what was done for each system call.
@@ -405,9 +447,10 @@ fn every_system_call_may_fail_once_or_always() {
         return scenes::run(&arguments);
     }
     let campaign = Campaign::new("system call faults");
+    let disk = storage();
     let mut all = Vec::new();
     for scene in SCENES {
-        match faults(this, scene) {
+        match faults(this, disk.as_ref(), scene) {
             Ok(faults) => all.extend(faults),
             Err(why) => {
                 println!("skipped {this}: {why}");
@@ -421,23 +464,18 @@ fn every_system_call_may_fail_once_or_always() {
     }
     let total = all.len();
     if !campaign::is_long() {
-        // A sample.
-        let mut numbers = campaign.numbers(0);
-        for i in 0..total {
-            all.swap(i, i + numbers.below((total - i) as u64) as usize);
-        }
-        all.truncate(150);
+        all = sample(all, 120, &mut campaign.numbers(0));
     }
     print_table(&all);
-    let wrong = run_all(this, &all);
+    let wrong = run_all(this, disk.as_ref(), &all);
     assert!(wrong.is_empty(), "{} of {} faults went wrong", wrong.len(), all.len());
     campaign.done(all.len() as u64, format_args!("of {total} faults (system call, error, once or always)"));
 }
 
 /// The scene of that name, run without faults; `None`, with a message, if strace is of no use here.
-fn watch(test: &str, name: &str) -> Option<(&'static Scene, Run)> {
+fn watch(test: &str, disk: Option<&Disk>, name: &str) -> Option<(&'static Scene, Run)> {
     let scene = SCENES.iter().find(|scene| scene.name == name).unwrap();
-    match run(test, scene, None) {
+    match run(test, disk, scene, None) {
         Ok(run) => Some((scene, run)),
         Err(why) => {
             println!("skipped {test}: {why}");
@@ -459,6 +497,7 @@ fn the_file_is_synced_before_it_has_its_name_and_the_directory_after() {
     if let Some((_, arguments)) = role() {
         return scenes::run(&arguments);
     }
+    let disk = storage();
     for (name, naming, durable) in [
         ("at the end, on demand, close", "linkat", true),
         ("each, on demand, drop", "linkat", true),
@@ -467,7 +506,7 @@ fn the_file_is_synced_before_it_has_its_name_and_the_directory_after() {
         ("without unnamed files", "renameat2", true),
         ("reuse", "renameat2", true),
     ] {
-        let Some((_, run)) = watch(this, name) else { return };
+        let Some((_, run)) = watch(this, disk.as_ref(), name) else { return };
         let calls = &run.calls;
         let directory = run.dir.path().to_str().unwrap();
         let named =
@@ -519,7 +558,8 @@ fn the_synced_tail_moves_only_after_the_sync_of_all_that_is_before_it() {
     if let Some((_, arguments)) = role() {
         return scenes::run(&arguments);
     }
-    let Some((scene, watched)) = watch(this, "sync") else { return };
+    let disk = storage();
+    let Some((scene, watched)) = watch(this, disk.as_ref(), "sync") else { return };
     judge(scene, None, &watched);
     let file = std::fs::read(watched.dir.path().join(NAME)).unwrap();
     let (control, data) = (4096, common::data_offset(&file));
@@ -548,7 +588,7 @@ fn the_synced_tail_moves_only_after_the_sync_of_all_that_is_before_it() {
     for failing in 1..=5 {
         let call = "msync".to_owned();
         let fault = Fault { scene, call, nth: failing, arguments: String::new(), errno: "EIO", once: true };
-        let failed = run(this, scene, Some(&fault)).unwrap();
+        let failed = run(this, disk.as_ref(), scene, Some(&fault)).unwrap();
         let file = std::fs::read(failed.dir.path().join(NAME)).unwrap();
         let before = tails[..(failing - 1).min(3)].last().copied().unwrap_or(0);
         assert_eq!(
