@@ -280,7 +280,7 @@ fn forget<C: Chain>(claim: Claim<'_, C>) {
 
 /// A directory in memory or, now and then, on a disk, where syncs take time.
 fn some_dir(numbers: &mut Numbers) -> TempDir {
-    if numbers.below(4) > 0 { common::dir() } else { tempfile::tempdir().unwrap() }
+    if numbers.below(8) > 0 { common::dir() } else { tempfile::tempdir().unwrap() }
 }
 
 /// Any time up to some 25 ms; half of the times short ones are as likely as long ones.
@@ -638,7 +638,7 @@ fn readers_killed_at_random_disturb_neither_the_writer_nor_others_nor_reuse() {
 }
 
 /// How many channels a sealer has to seal.
-const SEALED: u64 = 24;
+const SEALED: u64 = 12;
 
 /// Makes a channel that is to be sealed; every other one is torn, as a crash of the machine leaves it.
 fn make_abandoned(dir: &Path, index: u64, numbers: &mut Numbers) {
@@ -704,7 +704,7 @@ fn kill_a_sealer(this: &str, mut numbers: Numbers, outcomes: &mut Outcomes) {
     }
     let note = File::options().read(true).write(true).create_new(true).open(dir.path().join(NOTE)).unwrap();
     Note { channel: 0, doing: Doing::Creating, records: 0 }.write(&note);
-    let arguments = [dir.path().to_str().unwrap(), &numbers.below(8000).to_string()];
+    let arguments = [dir.path().to_str().unwrap(), &numbers.below(3000).to_string()];
     let mut child = Child::start(this, "sealer", &arguments);
     assert_eq!(child.hear(), "ready");
     child.tell("go");
