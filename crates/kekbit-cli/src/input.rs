@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
@@ -79,8 +78,6 @@ pub(crate) enum Event {
     Read(usize),
     /// This signal was received. Nothing was read.
     Signal(i32),
-    /// It is as late as it was to be. Nothing was read.
-    Due,
 }
 
 impl Input {
@@ -102,26 +99,19 @@ impl Input {
         &self.name
     }
 
-    /// Reads what is there, waiting for it until there is a signal, or until `due`.
-    pub(crate) fn read(
-        &mut self,
-        into: &mut [u8],
-        signals: &Signals,
-        due: Option<Instant>,
-    ) -> Result<Event, Failure> {
+    /// Reads what is there, waiting for it until there is a signal.
+    pub(crate) fn read(&mut self, into: &mut [u8], signals: &Signals) -> Result<Event, Failure> {
         loop {
             if let Some(signal) = signals.received() {
                 return Ok(Event::Signal(signal));
             }
-            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             let mut fds = [
                 PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, left.map_or(PollTimeout::NONE, poll_timeout)) {
+            match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(self.failed(errno.into())),
-                Ok(0) => return Ok(Event::Due),
                 Ok(_) if fds[1].any() == Some(true) => continue,
                 Ok(_) => {}
             }
@@ -137,13 +127,4 @@ impl Input {
     fn failed(&self, error: io::Error) -> Failure {
         Failure::new(Exit::Io, format_args!("cannot read {}: {error}", self.name))
     }
-}
-
-/// Whole milliseconds, rounded up, so that what is due is due when poll returns.
-fn poll_timeout(left: Duration) -> PollTimeout {
-    let millis = left.as_nanos().div_ceil(1_000_000);
-    i32::try_from(millis)
-        .ok()
-        .and_then(|millis| PollTimeout::try_from(millis).ok())
-        .unwrap_or(PollTimeout::MAX)
 }

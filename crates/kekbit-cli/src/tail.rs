@@ -19,6 +19,9 @@ use crate::values;
 /// or is full, with 6 if its writer has died or timed out, or if a crash of the machine has torn it. A writer has timed
 /// out when there was no new record for as long as the channel's timeout says.
 ///
+/// With --durable it prints a record only once a sync has reached it, so that nothing is printed that a crash of the
+/// machine could undo; what a dead writer has never synced ends it with 6.
+///
 /// POS is where to begin instead: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the
 /// first record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end is waited
 /// for with -f, and prints nothing without.
@@ -27,6 +30,7 @@ use crate::values;
   kek tail log.kek
   kek tail -f --from start log.kek
   kek tail -f --wait --from start not-there-yet.kek
+  kek tail -f --durable --from start log.kek
   kek tail -f --wait=10s -n 0 --json log.kek | jq -r .data")]
 pub(crate) struct TailArgs {
     /// The channel
@@ -46,6 +50,10 @@ pub(crate) struct TailArgs {
     /// Follows the channel until it ends
     #[arg(short, long)]
     follow: bool,
+
+    /// Prints only what is durable: stops at the synced tail
+    #[arg(long)]
+    durable: bool,
 
     /// Waits for the channel to appear, for ever or at most so long; exits with 3 if it does not
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = values::duration)]
@@ -71,6 +79,7 @@ impl TailArgs {
         let channel = Channel::options().random_access(few).open(&self.path)?;
         mention_inexact_time(&channel, start);
         let followed = channel.reader(start).map_err(Failure::from).and_then(|mut reader| {
+            reader.set_durable(self.durable);
             if self.follow {
                 follow(&mut reader, &mut output).map(Some)
             } else {
@@ -104,6 +113,9 @@ impl TailArgs {
                 Ok(Exit::Done)
             }
             End::Torn => lost("torn: the machine has crashed, and what was not synced is damaged or lost"),
+            End::Unsynced => {
+                lost("abandoned: the writer is dead; what it has not synced has not been printed")
+            }
             End::TimedOut => lost("timed out: no new record for as long as the channel's timeout says"),
             _ => lost("abandoned: the writer is dead; everything that it appended has been printed"),
         }

@@ -1,7 +1,7 @@
 //! `kek write`: creates a channel and appends records to it.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -171,7 +171,7 @@ impl WriteArgs {
             .durability(match self.sync {
                 Sync::None => Durability::Never,
                 Sync::Each => Durability::Each,
-                Sync::Every(_) => Durability::AtEnd,
+                Sync::Every(interval) => Durability::Interval(interval),
             });
         if let Some(timeout) = self.timeout {
             options = options.timeout(timeout);
@@ -200,8 +200,6 @@ struct Pump<'a, C: Chain> {
     progress: ProgressBar,
     records: u64,
     bytes: u64,
-    /// When what has been appended must be synced; `None` while everything is.
-    due: Option<Instant>,
 }
 
 impl<'a, C: Chain> Pump<'a, C> {
@@ -214,7 +212,7 @@ impl<'a, C: Chain> Pump<'a, C> {
     ) -> Pump<'a, C> {
         let splitter = Splitter::new(args.split(), writer.max_record_len().saturating_sub(stages));
         let progress = if args.quiet { ProgressBar::hidden() } else { progress::bar(total, "writing") };
-        Pump { args, writer, arrivals, splitter, progress, records: 0, bytes: 0, due: None }
+        Pump { args, writer, arrivals, splitter, progress, records: 0, bytes: 0 }
     }
 
     /// Appends everything. However that ends, what was appended stays, and the channel is closed.
@@ -250,10 +248,9 @@ impl<'a, C: Chain> Pump<'a, C> {
         let cut_short = loop {
             let space = self.splitter.space();
             let len = if self.args.sync == Sync::Each { space.len().min(SLOW_READ) } else { space.len() };
-            match input.read(&mut space[..len], signals, self.due)? {
+            match input.read(&mut space[..len], signals)? {
                 Event::Read(0) => break None,
                 Event::Signal(signal) => break Some(signal),
-                Event::Due => {}
                 Event::Read(len) => {
                     self.splitter.filled(len);
                     self.arrivals.mark();
@@ -261,7 +258,6 @@ impl<'a, C: Chain> Pump<'a, C> {
                     self.progress.inc(len as u64);
                 }
             }
-            self.sync_if_due()?;
         };
         if cut_short.is_some() && !matches!(self.splitter.split(), Split::Terminated(_)) {
             // Half a frame or half a file is no record.
@@ -284,20 +280,6 @@ impl<'a, C: Chain> Pump<'a, C> {
             self.writer.append(record)?;
             self.records += 1;
             self.bytes += record.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn sync_if_due(&mut self) -> Result<(), Failure> {
-        let Sync::Every(interval) = self.args.sync else { return Ok(()) };
-        let now = Instant::now();
-        match self.due {
-            Some(due) if due <= now => {
-                self.writer.sync()?;
-                self.due = None;
-            }
-            None if self.writer.tail() > self.writer.synced_tail() => self.due = now.checked_add(interval),
-            _ => {}
         }
         Ok(())
     }

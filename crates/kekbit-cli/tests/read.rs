@@ -373,3 +373,25 @@ fn a_full_disk_behind_standard_output_is_an_error_and_no_signal() {
         assert_fails(&shell.run(""), 7, "cannot write to standard output");
     }
 }
+
+#[test]
+fn a_durable_follower_prints_only_what_is_synced() {
+    let place = Place::new();
+    for (policy, lines) in [("each", &["one", "two"][..]), ("none", &[])] {
+        let path = place.path(policy);
+        let mut writer = Running::start(kek().args(["write", "--sync", policy]).arg(&path));
+        writer.write("one\ntwo\n");
+        wait_for_records(&path, 2);
+        let mut follower =
+            Running::start(kek().args(["tail", "-f", "--durable", "--from", "start"]).arg(&path));
+        for line in lines {
+            assert_eq!(follower.line(), *line);
+        }
+        writer.signal(Signal::SIGKILL);
+        assert_eq!((follower.status().code(), follower.rest()), (Some(6), vec![]));
+        let says =
+            if lines.is_empty() { "what it has not synced has not been printed" } else { "everything" };
+        let stderr = follower.stderr();
+        assert!(stderr.contains("abandoned: the writer is dead") && stderr.contains(says), "{stderr}");
+    }
+}

@@ -235,6 +235,8 @@ impl Channel {
                 }
                 Step::End(kind) => break (end_state(kind), true),
                 Step::Torn => break (State::Torn, false),
+                // This cursor does not stop at the durable tail.
+                Step::Unsynced => {}
                 Step::Nothing => match cursor.silence(|| self.writer_lives())? {
                     Silence::Broken => {}
                     Silence::Pause => break (State::Open, false),
@@ -402,6 +404,11 @@ impl Growth for Channel {
     fn data_len(&self) -> Result<u64, ReadError> {
         let len = self.inner.file.metadata().reading("look up the file's length")?.len();
         Ok(len.min(self.inner.map.len()).saturating_sub(self.inner.header.regions.data) & !7)
+    }
+
+    fn durable_tail(&self) -> u64 {
+        // What is left of another boot has come from the disk.
+        if self.inner.other_boot { u64::MAX } else { self.synced_tail().offset() }
     }
 }
 

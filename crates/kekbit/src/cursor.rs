@@ -55,6 +55,8 @@ pub(crate) enum Step {
     End(Kind),
     /// What a crash of the machine has left of the last writes.
     Torn,
+    /// Something that is not known to be durable, see [`Cursor::set_durable`].
+    Unsynced,
 }
 
 /// What it means that nothing is written where the next frame would be.
@@ -68,9 +70,13 @@ pub(crate) enum Silence {
     Final,
 }
 
-/// Tells how many bytes of the data region the file has by now.
+/// Tells how far a channel has come by now.
 pub(crate) trait Growth {
+    /// Bytes of the data region that the file has.
     fn data_len(&self) -> Result<u64, ReadError>;
+
+    /// Position before which everything is durable.
+    fn durable_tail(&self) -> u64;
 }
 
 /// A place between records.
@@ -84,6 +90,12 @@ pub(crate) struct Cursor<M> {
     /// Position of the record that was taken last.
     taken: u64,
     rules: Rules,
+    /// Whether a record needs more than the comparison with `span`.
+    careful: bool,
+    /// Nothing at or past this position is taken without asking for the durable tail anew; `u64::MAX`: nobody cares.
+    durable: u64,
+    /// Whether the last step has stopped there.
+    held_back: bool,
     /// A header word's upper half less `least` is at most `span` for every record that may be taken unverified.
     least: u32,
     span: u32,
@@ -94,7 +106,39 @@ impl<M: Memory> Cursor<M> {
     pub(crate) fn new(window: Window<M>, first_sequence: u64, rules: Rules) -> Cursor<M> {
         let least = (Kind::Record as u32) << 28 | rules.around;
         let span = rules.max_record_len.saturating_sub(rules.around);
-        Cursor { window, sequence: first_sequence, batch: (0, 0), taken: 0, rules, least, span }
+        Cursor {
+            window,
+            sequence: first_sequence,
+            batch: (0, 0),
+            taken: 0,
+            rules,
+            careful: rules.verify,
+            durable: u64::MAX,
+            held_back: false,
+            least,
+            span,
+        }
+    }
+
+    /// Whether to stop at the durable tail: what lies past it is not looked at.
+    pub(crate) fn set_durable(&mut self, durable: bool) {
+        self.durable = if durable { 0 } else { u64::MAX };
+        self.careful = self.rules.verify || durable;
+        self.held_back = false;
+    }
+
+    /// Whether the last step has stopped at the durable tail.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.held_back
+    }
+
+    /// Whether what lies at this place is not durable by now, as far as anybody cares.
+    pub(crate) fn is_unsynced(&mut self, growth: &impl Growth) -> bool {
+        let at = self.window.at();
+        if at >= self.durable {
+            self.durable = growth.durable_tail();
+        }
+        at >= self.durable
     }
 
     /// Moves to a frame that is known to begin at `position` with the record `sequence`; `false`, and nowhere, if the
@@ -167,7 +211,7 @@ impl<M: Memory> Cursor<M> {
     #[inline]
     pub(crate) fn step(&mut self, growth: &impl Growth) -> Result<Step, ReadError> {
         let head = self.window.head();
-        if !self.rules.verify && head.kl().wrapping_sub(self.least) <= self.span {
+        if !self.careful && head.kl().wrapping_sub(self.least) <= self.span {
             let at = self.position();
             if self.window.take(head) {
                 self.taken = at;
@@ -181,6 +225,7 @@ impl<M: Memory> Cursor<M> {
     /// Everything but an unverified record that lies within the known bound.
     #[inline(never)]
     fn step_carefully(&mut self, mut head: Head, growth: &impl Growth) -> Result<Step, ReadError> {
+        self.held_back = false;
         loop {
             let at = self.window.at();
             if head.0 == 0 {
@@ -192,6 +237,11 @@ impl<M: Memory> Cursor<M> {
                 };
             }
             let inner = at < self.batch.1;
+            // The durable tail lies between frames: what begins before it ends before it.
+            if !inner && self.is_unsynced(growth) {
+                self.held_back = true;
+                return Ok(Step::Unsynced);
+            }
             // A batch is believed as a whole, so that its records appear together.
             if !inner && at >= self.rules.belief.believed {
                 return Ok(Step::Torn);

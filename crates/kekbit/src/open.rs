@@ -133,8 +133,10 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
     if options.random {
         map.expect_random().opening("advise on", path)?;
     }
-    let same_boot =
-        header.boot_id == boot_id() && header.boot_id != [0; 16] && header.inode == metadata.ino();
+    // Of a copy, and of a boot without a name, nothing is known.
+    let boot = boot_id();
+    let known = header.boot_id != [0; 16] && boot != [0; 16] && header.inode == metadata.ino();
+    let same_boot = known && header.boot_id == boot;
     let mut opened = Opened {
         path: path.to_owned(),
         file,
@@ -148,6 +150,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Channel, 
         live,
         random: options.random,
         same_boot: live || same_boot,
+        other_boot: !live && known && !same_boot,
         entries_below: u64::MAX,
         belief: Belief::LIVE,
         data_len: (len.min(total) - data) & !7,

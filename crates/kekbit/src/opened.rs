@@ -27,6 +27,8 @@ pub(crate) struct Opened {
     pub(crate) random: bool,
     /// Whether the live words of the control region tell the truth: written in this boot, by a writer of this file.
     pub(crate) same_boot: bool,
+    /// Whether this file was written in another boot, so that what it holds has been on the disk.
+    pub(crate) other_boot: bool,
     /// Entries at or past this position do not exist.
     pub(crate) entries_below: u64,
     pub(crate) belief: Belief,

@@ -31,13 +31,16 @@ pub enum End {
     /// No sign of life for as long as the channel's timeout says. An opinion of this reader, which it takes back when a
     /// record comes after all.
     TimedOut,
+    /// The writer is dead, and what it appended last was never synced: a reader that stops at the synced tail (see
+    /// [`Reader::set_durable`]) does not come any farther, unless somebody seals the channel.
+    Unsynced,
 }
 
 impl End {
     /// The end that a step of a cursor has found, if it has found one.
     pub(crate) fn of(step: Step) -> Option<End> {
         match step {
-            Step::Record | Step::Nothing => None,
+            Step::Record | Step::Nothing | Step::Unsynced => None,
             Step::End(Kind::Closed) => Some(End::Closed),
             Step::End(Kind::Full) => Some(End::Full),
             Step::End(_) => Some(End::Abandoned),
@@ -54,6 +57,7 @@ impl fmt::Display for End {
             End::Abandoned => "abandoned",
             End::Torn => "torn",
             End::TimedOut => "timed out",
+            End::Unsynced => "unsynced",
         })
     }
 }
@@ -166,9 +170,9 @@ impl Reader {
                     step = self.cursor.step(&self.channel)?;
                     continue;
                 }
-                Step::Nothing => match self.end() {
+                Step::Nothing | Step::Unsynced => match self.end() {
                     // These were found out by asking, and stay true.
-                    Some(end @ (End::Abandoned | End::TimedOut)) => Some(end),
+                    Some(end @ (End::Abandoned | End::TimedOut | End::Unsynced)) => Some(end),
                     _ => None,
                 },
                 step => End::of(step),
@@ -198,7 +202,7 @@ impl Reader {
 
     #[cold]
     fn wait_for_record(&mut self, wait: Wait<'_>) -> Result<bool, ReadError> {
-        if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned)) {
+        if self.has_ended() {
             return Ok(false);
         }
         let mut waiting = Waiting::new(wait);
@@ -209,7 +213,7 @@ impl Reader {
                 self.end = None;
                 return Ok(true);
             }
-            if self.end.is_some_and(|end| end != End::TimedOut) {
+            if self.has_ended() {
                 return Ok(false);
             }
             match next {
@@ -231,6 +235,11 @@ impl Reader {
         }
     }
 
+    /// Whether nothing can come any more, whoever is asked.
+    fn has_ended(&self) -> bool {
+        matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned))
+    }
+
     /// How the channel has ended, as far as this reader has seen; `None` while it may go on.
     ///
     /// Closed, full and torn are seen by the poll that reaches them, a dead writer and a timeout by
@@ -239,6 +248,7 @@ impl Reader {
         match (self.end, self.idle) {
             // A record has come after all.
             (Some(End::TimedOut), Some((_, sequence, _))) if sequence != self.cursor.sequence() => None,
+            (Some(End::Unsynced), _) if !self.cursor.is_held_back() => None,
             (end, _) => end,
         }
     }
@@ -250,15 +260,29 @@ impl Reader {
     ///
     /// As [`Reader::try_next`], and if the file system does not answer.
     pub fn check_end(&mut self) -> Result<Option<End>, ReadError> {
-        if matches!(self.end, Some(End::Closed | End::Full | End::Torn | End::Abandoned)) {
+        if self.has_ended() {
             return Ok(self.end);
         }
         self.last_check = Some(Instant::now());
+        if self.cursor.is_held_back() {
+            return self.check_unsynced();
+        }
         match self.cursor.silence(|| self.channel.writer_lives())? {
             // Something has come, of whatever kind: the next step tells.
             Silence::Broken => self.end = None,
             Silence::Final => self.end = Some(End::Abandoned),
             Silence::Pause => self.check_timeout(),
+        }
+        Ok(self.end)
+    }
+
+    /// As [`Reader::check_end`], where something is written that is not durable yet.
+    fn check_unsynced(&mut self) -> Result<Option<End>, ReadError> {
+        if self.channel.writer_lives()? {
+            self.check_timeout();
+        } else {
+            // It may have synced between the look and its death: look again.
+            self.end = self.cursor.is_unsynced(&self.channel).then_some(End::Unsynced);
         }
         Ok(self.end)
     }
@@ -280,6 +304,35 @@ impl Reader {
     /// Sets how long this reader waits for a sign of life; `None` is for ever. Default: what the channel says.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
+    }
+
+    /// Sets whether this reader stops at the synced tail ([`Channel::synced_tail`]), so that every record that it lends
+    /// survives a crash of the machine, on a file system on storage. Default: off.
+    ///
+    /// What lies past it is "nothing yet", until a sync has reached it; with a writer that died without one it is
+    /// [`End::Unsynced`]. Of what was written in another boot everything counts as synced, since it has come from the
+    /// disk; of a copy, what its slots say.
+    ///
+    /// Reading costs one comparison more for each record, and a load for each sync.
+    ///
+    /// # Example: act only upon what cannot be lost
+    ///
+    /// ```
+    /// use kekbit::{Channel, Start, Writer};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("orders.kek");
+    /// let mut writer = Writer::create(&path)?;
+    /// let mut reader = Channel::open(&path)?.reader(Start::Beginning)?;
+    /// reader.set_durable(true);
+    /// writer.append(b"buy 10")?;
+    /// assert!(reader.try_next()?.is_none());
+    /// writer.sync()?;
+    /// assert_eq!(reader.try_next()?.as_deref(), Some(&b"buy 10"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_durable(&mut self, durable: bool) {
+        self.cursor.set_durable(durable);
     }
 
     /// Position of the next record, or of the batch that it is part of.

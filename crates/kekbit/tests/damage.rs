@@ -1,16 +1,19 @@
 //! Damage: every flipped bit and every cut of a channel of 64 KiB is found, or changes nothing; and a record that was
 //! not written is never returned.
 //!
-//! The gate has minutes, so most flips are examined only where they can mislead. With `KEKBIT_EXHAUSTIVE=1` every one is
+//! The gate has minutes, so most flips are examined only where they can mislead. In the long campaign every one is
 //! examined from the first record to the last, and every cut; use a release build.
 
 mod common;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Instant;
 
+use common::campaign::{Campaign, is_long};
 use common::{Numbers, bytes, data_offset, frame_len, word_at};
 use kekbit::{
     Channel, Durability, EndPoint, FormatError, OpenError, Position, ReadError, SequenceStamp, Start, State,
@@ -19,7 +22,7 @@ use kekbit::{
 use tempfile::TempDir;
 
 /// Whether every flip and every cut is examined by reading everything.
-static EXHAUSTIVE: LazyLock<bool> = LazyLock::new(|| std::env::var_os("KEKBIT_EXHAUSTIVE").is_some());
+static EXHAUSTIVE: LazyLock<bool> = LazyLock::new(is_long);
 
 /// A channel to be damaged, and what it should hold.
 struct Specimen {
@@ -31,6 +34,9 @@ struct Specimen {
     /// Position of each frame, and which record is the first in it.
     frames: Vec<(u64, usize)>,
     end: EndPoint,
+    /// How many damages there were, since when.
+    done: Cell<u64>,
+    begun: Instant,
 }
 
 /// What has become of a damaged channel.
@@ -113,7 +119,17 @@ impl Specimen {
             .collect();
         frames.dedup_by_key(|(position, _)| *position);
         let file = File::options().write(true).open(&path).unwrap();
-        Specimen { _dir: dir, path, file, original, expected, frames, end }
+        Specimen {
+            _dir: dir,
+            path,
+            file,
+            original,
+            expected,
+            frames,
+            end,
+            done: Cell::new(0),
+            begun: Instant::now(),
+        }
     }
 
     /// The same bytes in another file: a copy, of which nobody can tell in which boot it was written.
@@ -185,9 +201,10 @@ impl Specimen {
         let mut unnoticed = Vec::new();
         for at in range {
             let byte = self.original[at as usize];
-            let bits = if bits == Bits::All { 0..8 } else { at % 8..at % 8 + 1 };
+            let bits = if bits == Bits::All || *EXHAUSTIVE { 0..8 } else { at % 8..at % 8 + 1 };
             let count = bits.end - bits.start;
             let noticed = bits.filter(|bit| {
+                self.done.set(self.done.get() + 1);
                 self.file.write_all_at(&[byte ^ 1 << bit], at).unwrap();
                 let outcome = match at {
                     _ if *EXHAUSTIVE || (8 * at + bit).is_multiple_of(29) => self.examine(),
@@ -209,6 +226,7 @@ impl Specimen {
 
     /// Cuts the file to `len` bytes; the cuts get shorter and shorter.
     fn cut(&self, len: u64) -> Outcome {
+        self.done.set(self.done.get() + 1);
         self.file.set_len(len).unwrap();
         match Channel::open(&self.path) {
             Ok(channel)
@@ -243,6 +261,12 @@ impl Specimen {
     fn len(&self) -> u64 {
         self.original.len() as u64
     }
+
+    /// Says how much was done.
+    fn report(&self, campaign: &'static str) {
+        let what = format!("of a channel of {} bytes", self.len());
+        Campaign::begun_at(campaign, self.begun).done(self.done.get(), what);
+    }
 }
 
 /// Flips in header, control and index.
@@ -264,7 +288,9 @@ fn flip_the_data(specimen: &Specimen, bits: Bits) {
 
 #[test]
 fn every_flipped_bit_before_the_data_of_a_closed_channel_is_noticed_or_changes_nothing() {
-    flip_the_front(&Specimen::new(64 << 10, true), Bits::All);
+    let specimen = Specimen::new(64 << 10, true);
+    flip_the_front(&specimen, Bits::All);
+    specimen.report("bit flips");
 }
 
 #[test]
@@ -272,6 +298,7 @@ fn every_flipped_bit_in_the_data_of_a_closed_channel_is_noticed_unless_it_is_in_
     let specimen = Specimen::new(64 << 10, true);
     assert!(specimen.padding().len() > 100);
     flip_the_data(&specimen, Bits::All);
+    specimen.report("bit flips");
 }
 
 #[test]
@@ -279,6 +306,7 @@ fn a_flipped_bit_in_a_copy_of_a_closed_channel_is_noticed_or_changes_nothing() {
     let specimen = Specimen::new(8 << 10, true).copied();
     flip_the_front(&specimen, Bits::One);
     flip_the_data(&specimen, Bits::One);
+    specimen.report("bit flips");
 }
 
 #[test]
@@ -287,6 +315,7 @@ fn every_flipped_bit_of_an_abandoned_channel_is_noticed_or_changes_nothing() {
     assert_eq!((specimen.end.state, specimen.end.sealed), (State::Abandoned, false));
     flip_the_front(&specimen, Bits::All);
     flip_the_data(&specimen, Bits::All);
+    specimen.report("bit flips");
 }
 
 #[test]
@@ -294,6 +323,7 @@ fn a_flipped_bit_in_a_copy_of_an_abandoned_channel_is_noticed_or_changes_nothing
     let specimen = Specimen::new(12 << 10, false).copied();
     flip_the_front(&specimen, Bits::One);
     flip_the_data(&specimen, Bits::One);
+    specimen.report("bit flips");
 }
 
 /// Every length up to a little behind the end, and some beyond.
@@ -303,6 +333,7 @@ fn cut_everywhere(specimen: &Specimen) {
         let expected = if len < behind { Outcome::Noticed } else { Outcome::Unchanged };
         assert_eq!(specimen.cut(len), expected, "cut to {len} bytes");
     }
+    specimen.report("truncations");
 }
 
 #[test]
@@ -551,5 +582,30 @@ fn a_frame_that_contradicts_itself_is_corrupt_although_its_checksum_is_right() {
         ("a frame that reaches past the file", 1, &[0; 1024], 8192),
     ] {
         assert!(matches!(read_crafted(kind, words, len), Err(ReadError::Corrupt { .. })), "{what}");
+    }
+}
+
+#[test]
+fn a_moved_frame_does_not_pass() {
+    let dir = common::dir();
+    let path = dir.path().join("moved.kek");
+    let mut writer = Writer::options().capacity(8192).max_record_len(1024).create(&path).unwrap();
+    for text in [b"first..8", b"second.8", b"third..8"] {
+        writer.append(text).unwrap();
+    }
+    writer.close().unwrap();
+    let content = std::fs::read(&path).unwrap();
+    let at = |index: u64| data_offset(&content) as usize + 16 * index as usize;
+    for (from, to) in [(0, 1), (1, 0), (2, 1), (0, 2)] {
+        let mut moved = content.clone();
+        moved.copy_within(at(from)..at(from) + 16, at(to));
+        std::fs::write(&path, &moved).unwrap();
+        let channel = Channel::open(&path).unwrap();
+        let corrupt = channel.verify(|_| ());
+        let position = Position::new(16 * to);
+        assert!(
+            matches!(corrupt, Err(ReadError::Corrupt { position: p, .. }) if p == position),
+            "{corrupt:?}"
+        );
     }
 }

@@ -165,6 +165,30 @@ fn a_killed_writer_on_a_full_disk_leaves_a_channel_that_can_be_sealed_there() {
 }
 
 #[test]
+fn a_frame_that_fills_the_last_page_of_a_full_disk_has_the_word_behind_it_or_is_not_appended() {
+    let this = "a_frame_that_fills_the_last_page_of_a_full_disk_has_the_word_behind_it_or_is_not_appended";
+    if let Some((_, arguments)) = role() {
+        // Each frame fills a page, so that the word behind it lies in the next one.
+        let mut writer = Writer::options().capacity(8 << 20).create(&arguments[0]).unwrap();
+        let refused = loop {
+            if let Err(error) = writer.append(&[7; 4088]) {
+                break error;
+            }
+        };
+        assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+        say(writer.next_sequence());
+        return writer.close().unwrap();
+    }
+    let Some(mount) = Mount::memory(this, 1 << 20) else { return };
+    let path = mount.path.join("channel.kek");
+    let mut writer = Child::start(this, "writer", &[path.to_str().unwrap()]);
+    let records: u64 = writer.hear().parse().unwrap();
+    assert!(writer.end().success(), "there is space for the end");
+    let end = Channel::open(&path).unwrap().verify(|_| ()).unwrap();
+    assert_eq!((end.state, end.sequence), (State::Closed, records));
+}
+
+#[test]
 fn a_claim_or_a_batch_without_space_changes_nothing() {
     let this = "a_claim_or_a_batch_without_space_changes_nothing";
     let Some(mount) = Mount::memory(this, 1 << 20) else { return };

@@ -28,6 +28,11 @@ pub(crate) fn is_long() -> bool {
 impl Campaign {
     /// A campaign with the seed that was asked for, or one of its own.
     pub(crate) fn new(name: &'static str) -> Campaign {
+        Campaign::begun_at(name, Instant::now())
+    }
+
+    /// One that has begun a while ago.
+    pub(crate) fn begun_at(name: &'static str, begun: Instant) -> Campaign {
         let seed = match std::env::var("KEKBIT_SEED") {
             Ok(text) => text.parse().expect("KEKBIT_SEED is a number"),
             Err(_) => {
@@ -36,7 +41,7 @@ impl Campaign {
                 u64::from_le_bytes(bytes)
             }
         };
-        Campaign { name, seed, begun: Instant::now() }
+        Campaign { name, seed, begun }
     }
 
     /// How many of something: `short` in each test run, `long` in the long campaign.
