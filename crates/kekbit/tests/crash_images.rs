@@ -491,7 +491,7 @@ fn an_end_that_was_acknowledged_is_there() {
 #[test]
 fn crash_images_of_all_kinds() {
     let campaign = Campaign::new("crash images");
-    let goal = campaign.count(5000, 2_000_000);
+    let goal = campaign.count(5000, 1_000_000);
     let (images, torn, scenes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let threads = if is_long() { 2 } else { 1 };
     std::thread::scope(|scope| {

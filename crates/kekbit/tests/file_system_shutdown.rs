@@ -87,7 +87,7 @@ struct Seen {
 struct Volume {
     device: String,
     path: PathBuf,
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
@@ -118,7 +118,7 @@ impl Volume {
             Ok(device) => device,
             Err(error) => return skipped(&format!("losetup: {error}")),
         };
-        let volume = Volume { device, path, dir };
+        let volume = Volume { device, path, _dir: dir };
         match volume.mount(true) {
             Ok(()) => {
                 volume.unmount();
@@ -163,7 +163,6 @@ impl Drop for Volume {
         // It may not be mounted; and in a panic there is nobody to be told.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = run("losetup", &["--detach", &self.device]);
-        let _ = self.dir;
     }
 }
 

@@ -221,9 +221,6 @@ fn claim_in_vain(writer: &mut Writer, path: &Path, plan: Plan, disk: &Disk, numb
     if numbers.below(8) == 0 {
         disk.may_crash();
     }
-    if numbers.below(2) == 0 {
-        std::mem::forget(claim);
-    }
 }
 
 fn alone(mut writer: Writer, path: &Path, plan: Plan, disk: &Disk, numbers: &mut Numbers) -> Vec<Group> {
