@@ -42,6 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         look.at(place, built.len, &mut input, &built.marks);
         place.release(look.live);
+        place.buffer = built.image;
     });
 });
 
@@ -62,7 +63,7 @@ struct Built {
 }
 
 impl Built {
-    fn new(input: &mut Input<'_>, place: &Place) -> Built {
+    fn new(input: &mut Input<'_>, place: &mut Place) -> Built {
         let (kind, ending) = (input.byte(), input.byte());
         let capacity = PAGE << (kind & 1);
         let (stamped, sequenced) = (kind & 2 != 0, kind & 4 != 0);
@@ -78,7 +79,8 @@ impl Built {
             max_record_len: 1 << 10,
         };
         let first = if kind & 16 == 0 { u64::from(kind) } else { 1 << 63 };
-        let mut image = Vec::with_capacity(DATA + capacity);
+        let mut image = std::mem::take(&mut place.buffer);
+        image.clear();
         image.resize(DATA, 0);
         let mut built = Built {
             image,
@@ -260,7 +262,8 @@ impl Built {
             }
             // An entry where there was none, in the index or in the trail.
             3 => {
-                let at = if what & 8 == 0 { INDEX + 32 * (pick % 128) } else { CONTROL + 512 + 32 * (pick % 16) };
+                let at =
+                    if what & 8 == 0 { INDEX + 32 * (pick % 128) } else { CONTROL + 512 + 32 * (pick % 16) };
                 let (position, sequence) = (input.number(&self.marks) & !7, input.number(&self.marks));
                 let time = input.number(&self.marks);
                 let bytes = entry_bytes(position, sequence, time, what & 16 != 0, self.salt());

@@ -30,11 +30,12 @@ fuzz_target!(|bytes: &[u8]| {
     let look = Look::new(&mut input);
     let flags = input.byte();
     let mut sought = Input::new(input.take(9));
-    let mut image = Vec::with_capacity(20 << 10);
-    while !input.is_empty() && image.len() < LONGEST {
-        piece(&mut input, &mut image);
-    }
     with_place(|place| {
+        let mut image = std::mem::take(&mut place.buffer);
+        image.clear();
+        while !input.is_empty() && image.len() < LONGEST {
+            piece(&mut input, &mut image);
+        }
         if image.len() >= 4096 {
             if flags & 1 != 0 {
                 // As if it had been created here, in this boot.
@@ -51,6 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
         place.put(&image, len, look.live);
         look.at(place, len, &mut sought, &[len]);
         place.release(look.live);
+        place.buffer = image;
     });
 });
 

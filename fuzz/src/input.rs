@@ -6,7 +6,29 @@ pub struct Input<'i>(&'i [u8]);
 
 /// Numbers at which something changes, as differences from what matters in a file: its length, its capacity.
 const EDGES: [u64; 24] = [
-    0, 1, 2, 7, 8, 9, 15, 16, 24, 31, 32, 127, 128, 255, 256, 4088, 4095, 4096, 4097, 8192, 65536, 1 << 20, 1 << 28,
+    0,
+    1,
+    2,
+    7,
+    8,
+    9,
+    15,
+    16,
+    24,
+    31,
+    32,
+    127,
+    128,
+    255,
+    256,
+    4088,
+    4095,
+    4096,
+    4097,
+    8192,
+    65536,
+    1 << 20,
+    1 << 28,
     1 << 31,
 ];
 /// The same near the ends of what a number can be.

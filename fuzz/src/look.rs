@@ -128,7 +128,10 @@ impl Bounds {
     fn check(&self, record: &Record<'_>) -> u64 {
         let (position, stored) = (record.position().offset(), record.stored());
         assert!(position.is_multiple_of(8) && stored.len() as u64 <= self.max_record_len);
-        assert!(position + 16 + stored.len() as u64 <= self.data_len, "a record and the word behind it lie in the file");
+        assert!(
+            position + 16 + stored.len() as u64 <= self.data_len,
+            "a record and the word behind it lie in the file"
+        );
         assert!(record.payload().len() <= stored.len());
         let _ = (record.timestamp_nanos(), record.sequence_stamp());
         // All of it can be touched.
@@ -167,7 +170,8 @@ impl Bounds {
     }
 
     fn check_shared(&self, channel: &Channel) {
-        let shared: Vec<_> = channel.records().map_while(Result::ok).map(|record| record.to_shared()).collect();
+        let shared: Vec<_> =
+            channel.records().map_while(Result::ok).map(|record| record.to_shared()).collect();
         for shared in &shared {
             self.check(&shared.record());
         }
@@ -188,7 +192,10 @@ impl Bounds {
         loop {
             match (records.next(), reader.try_next()) {
                 (Some(Ok(a)), Ok(Some(b))) => {
-                    assert_eq!((a.position(), a.sequence(), a.stored()), (b.position(), b.sequence(), b.stored()));
+                    assert_eq!(
+                        (a.position(), a.sequence(), a.stored()),
+                        (b.position(), b.sequence(), b.stored())
+                    );
                     last = Some(a.sequence());
                 }
                 (None, Ok(None)) => break,
@@ -214,7 +221,8 @@ impl Bounds {
 /// What a header says, and what is known of a channel without reading it.
 fn describe(channel: &Channel) {
     assert!(channel.synced_tail().offset() <= channel.capacity() && channel.reserved() <= channel.capacity());
-    let _ = (channel.heartbeat_nanos(), channel.timeout(), channel.seeks_time_exactly(), channel.meta_value("k"));
+    let _ =
+        (channel.heartbeat_nanos(), channel.timeout(), channel.seeks_time_exactly(), channel.meta_value("k"));
     let _ = (channel.writer_lives(), channel.is_on_storage(), channel.stages().len(), channel.checksum());
     assert!(!format!("{channel:?}").is_empty());
 }

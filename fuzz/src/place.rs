@@ -18,6 +18,8 @@ pub struct Place {
     len: u64,
     inode: u64,
     boot_id: [u8; 16],
+    /// A buffer for the next image, so that it is not allocated anew.
+    pub buffer: Vec<u8>,
 }
 
 thread_local! {
@@ -37,7 +39,7 @@ impl Place {
         let file = open().unwrap_or_else(|error| panic!("cannot create {}: {error}", path.display()));
         let writer = open().expect("it was created just now");
         let inode = file.metadata().expect("it is open").ino();
-        Place { path, file, writer, len: 0, inode, boot_id: kekbit::fuzzing::boot_id() }
+        Place { path, file, writer, len: 0, inode, boot_id: kekbit::fuzzing::boot_id(), buffer: Vec::new() }
     }
 
     /// Bytes that it has.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kekbit::{
-    AppendError, Channel, CreateError, Durability, EncodeError, End, Prepare, Start, State, Verify, Wait,
-    Writer,
+    AppendError, Channel, Checksum, CreateError, Durability, EncodeError, End, Prepare, Start, State, Verify,
+    Wait, Writer,
 };
 use tempfile::TempDir;
 
@@ -315,4 +315,22 @@ fn sealing_never_makes_a_file_longer() {
     assert_eq!(Channel::seal(&cut).unwrap().end.sequence, 1);
     assert_eq!(cut.metadata().unwrap().len(), len);
     assert!(Channel::open(&cut).unwrap().verify(|_| ()).unwrap().sealed);
+}
+
+#[test]
+fn without_checksums_nothing_past_the_synced_tail_of_a_copy_is_returned_not_even_unverified() {
+    let (dir, path) = place();
+    let mut writer = Writer::options().checksum(Checksum::None).create(&path).unwrap();
+    writer.append(b"synced").unwrap();
+    writer.sync().unwrap();
+    writer.append(b"perhaps").unwrap();
+    writer.abandon();
+    let copy = dir.path().join("copy.kek");
+    std::fs::copy(&path, &copy).unwrap();
+    for verify in [Verify::Always, Verify::UnlessLive, Verify::Never] {
+        let channel = Channel::options().verify(verify).open(&copy).unwrap();
+        let mut records = channel.records();
+        assert_eq!(records.by_ref().map(|record| record.unwrap().to_vec()).collect::<Vec<_>>(), [b"synced"]);
+        assert_eq!(records.end(), Some(End::Torn), "{verify:?}");
+    }
 }

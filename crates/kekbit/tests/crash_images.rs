@@ -107,9 +107,9 @@ impl Choices {
                     others.push([&first[..cut], &second[cut..]].concat());
                 }
                 // What belongs elsewhere: the disk has written to the wrong place.
-                let units = moment.current.len() / unit;
-                let elsewhere = numbers.below(units as u64) as usize;
-                others.push(Moment::unit(&moment.current, elsewhere, unit));
+                let first = data_offset(&moment.current) / unit as u64;
+                let elsewhere = first + numbers.below(moment.published / unit as u64 + 1);
+                others.push(Moment::unit(&moment.current, elsewhere as usize, unit));
             }
         }
         Choices { at, new, others }
@@ -466,7 +466,7 @@ fn frames_of_an_earlier_life_and_of_other_places_stay_dead() {
     let mut bench = Bench::new();
     bench.check(6, Plan { reused: true, ..PLAN });
     bench.check(8, Plan { reused: true, aligned: true, appends: 20, ..PLAN });
-    bench.check(8, Plan { aligned: true, appends: 20, ..PLAN });
+    bench.check(24, Plan { aligned: true, appends: 20, ..PLAN });
     bench.check(4, Plan { reused: true, checksum: Checksum::None, ..PLAN });
 }
 
