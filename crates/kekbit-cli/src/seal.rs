@@ -13,6 +13,9 @@ use crate::values::counted;
 /// Checks every record and ends the channel behind the last good one, durably. It refuses while the writer lives, and
 /// where there is damage that a crash cannot have made. A channel that has ended already is left as it is.
 ///
+/// After a crash of the file system alone, which was then mounted again without a restart of the machine, what was not
+/// synced looks like such damage: --crashed tells it for what it is.
+///
 /// What a crash of the machine may have left of later records is cut off, and kept in a file beside the channel:
 /// `log.kek.cut-4096` holds the bytes from position 4096 on, up to the last one that was not zero. There may be intact
 /// records among them. To look for them later, write the file over a copy of the sealed channel, where it was cut off,
@@ -35,6 +38,10 @@ pub(crate) struct SealArgs {
     #[arg(long)]
     discard: bool,
 
+    /// The file system was shut down or its disk gone, although the machine was not restarted
+    #[arg(long)]
+    crashed: bool,
+
     /// Seals also on a file system that other machines may share, where a writer on another machine may live
     #[arg(long)]
     force_shared_file_system: bool,
@@ -45,6 +52,7 @@ impl SealArgs {
         let path = self.path.display();
         let options = Channel::seal_options()
             .discard(self.discard)
+            .crashed(self.crashed)
             .force_shared_file_system(self.force_shared_file_system);
         let sealed = options.seal(&self.path);
         match sealed {

@@ -35,6 +35,11 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     json: bool,
 
+    /// The file system was shut down or its disk gone, although the machine was not restarted: what was not synced may be
+    /// torn
+    #[arg(long)]
+    crashed: bool,
+
     #[command(flatten)]
     trust: TrustArgs,
 }
@@ -44,7 +49,7 @@ impl VerifyArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let mut exit = Exit::Done;
         for path in &self.paths {
-            let verdict = Verdict::of(path, self.trust);
+            let verdict = Verdict::of(path, self.crashed, self.trust);
             match self.json {
                 true => print_json(&verdict)?,
                 false => verdict.tell()?,
@@ -96,8 +101,8 @@ struct Damage {
 }
 
 impl Verdict {
-    fn of(path: &Path, trust: TrustArgs) -> Verdict {
-        let channel = match Source::open(path, Channel::options().stored(true), trust) {
+    fn of(path: &Path, crashed: bool, trust: TrustArgs) -> Verdict {
+        let channel = match Source::open(path, Channel::options().stored(true).crashed(crashed), trust) {
             Ok(channel) => channel,
             Err(error) if is_damaged(&error) => {
                 let what = error.to_string();

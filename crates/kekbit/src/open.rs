@@ -48,6 +48,7 @@ pub struct ReadOptions {
     verify: Verify,
     stored: bool,
     random: bool,
+    crashed: bool,
 }
 
 impl ReadOptions {
@@ -68,6 +69,15 @@ impl ReadOptions {
     /// Tells the kernel that reads will jump about, so that it reads single pages instead of reading ahead. Default: off.
     pub fn random_access(mut self, random: bool) -> Self {
         self.random = random;
+        self
+    }
+
+    /// Believes the channel only as far as after a crash of the machine, although the machine has not been restarted:
+    /// for a file system that was shut down or whose disk was gone, and that was mounted again. Nothing in the file tells
+    /// that from a file that is as it was written, so that without this what was not synced is called corrupt and not torn.
+    /// It does no harm where nothing has crashed, and nothing to a channel whose writer lives. Default: off.
+    pub fn crashed(mut self, crashed: bool) -> Self {
+        self.crashed = crashed;
         self
     }
 
@@ -148,7 +158,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
     // Of a copy, and of a boot without a name, nothing is known.
     let boot = boot_id();
     let known = header.boot_id != [0; 16] && boot != [0; 16] && header.inode == metadata.ino();
-    let same_boot = known && header.boot_id == boot;
+    let same_boot = known && header.boot_id == boot && !options.crashed;
     let mut opened = Opened {
         path: path.to_owned(),
         file,

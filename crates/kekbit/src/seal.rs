@@ -50,12 +50,20 @@ pub struct Sealed {
 pub struct SealOptions {
     discard: bool,
     force: bool,
+    crashed: bool,
 }
 
 impl SealOptions {
     /// Gives up what lies behind the last good record, instead of keeping it in a file beside the channel. Default: off.
     pub fn discard(mut self, discard: bool) -> Self {
         self.discard = discard;
+        self
+    }
+
+    /// Takes what was not synced for what a crash may have left, although the machine has not been restarted: see
+    /// [`ReadOptions::crashed`](crate::ReadOptions::crashed). Default: off, and refused as [`SealError::Damaged`].
+    pub fn crashed(mut self, crashed: bool) -> Self {
+        self.crashed = crashed;
         self
     }
 
@@ -112,7 +120,8 @@ impl Channel {
 
 fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     // Who reads it shares the readers' lock, so that it is not reused meanwhile.
-    let channel = Channel::options().verify(Verify::Always).stored(true).open(path)?;
+    let channel =
+        Channel::options().verify(Verify::Always).stored(true).crashed(options.crashed).open(path)?;
     let header = channel.header().clone();
     if header.features_sealer != 0 {
         return Err(SealError::Features { path: path.to_owned(), unknown: header.features_sealer });

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use common::{Child, dir, patience, record, repair_header, role, say, wait_until};
 use kekbit::{
-    Channel, CreateError, Durability, End, Position, Reader, SharedWriter, Start, SyncError, Writer,
+    Channel, CreateError, Durability, End, Position, ReadError, Reader, SealError, SharedWriter, Start,
+    State, SyncError, Writer,
 };
 use nix::unistd::{ForkResult, fork};
 
@@ -326,4 +327,32 @@ fn of_another_boot_everything_has_been_on_the_disk_and_of_a_copy_what_it_says() 
     let mut reader = Channel::open(&path).unwrap().reader(Start::Beginning).unwrap();
     reader.set_durable(true);
     assert_eq!((take(&mut reader), reader.end()), (vec![0, 1, 2, 3], Some(End::Closed)));
+}
+
+#[test]
+fn after_a_crash_of_the_file_system_alone_what_was_not_synced_is_torn_to_whoever_is_told() {
+    let dir = dir();
+    let path = dir.path().join("a.kek");
+    let mut writer = writer(&path, Durability::AtEnd);
+    append(&mut writer, 2);
+    writer.sync().unwrap();
+    writer.sync().unwrap();
+    let synced = writer.synced_tail();
+    append(&mut writer, 2);
+    writer.abandon();
+    // What a lost page shows.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = (common::data_offset(&bytes) + synced.offset()) as usize;
+    bytes[at + 8..at + 16].fill(0xEE);
+    std::fs::write(&path, bytes).unwrap();
+    let open = |crashed| Channel::options().crashed(crashed).open(&path).unwrap();
+    let corrupt = open(false).verify(|_| ());
+    assert!(matches!(corrupt, Err(ReadError::Corrupt { position, .. }) if position == synced), "{corrupt:?}");
+    assert!(matches!(Channel::seal(&path), Err(SealError::Damaged { .. })));
+    let end = open(true).verify(|_| ()).unwrap();
+    assert_eq!((end.state, end.position, end.sequence), (State::Torn, synced, 2));
+    let sealed = Channel::seal_options().crashed(true).seal(&path).unwrap();
+    assert_eq!((sealed.before, sealed.end.position), (State::Torn, synced));
+    assert!(sealed.cut.is_some());
+    assert_eq!(open(false).verify(|_| ()).unwrap().state, State::Abandoned);
 }
