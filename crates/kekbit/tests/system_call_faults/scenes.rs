@@ -568,14 +568,11 @@ fn tick(stage: &Stage) {
 }
 
 /// Tries something under the fault, and then lets the helper do it.
-fn insist<T: Send + 'static, E: std::fmt::Display>(
+fn insist<T: Send + 'static, E: std::error::Error>(
     stage: &Stage,
     what: &str,
     act: impl Fn() -> Result<T, E> + Send + 'static,
-) -> T
-where
-    E: std::fmt::Debug,
-{
+) -> T {
     for _ in 0..TRIES {
         match act() {
             Ok(done) => return done,
