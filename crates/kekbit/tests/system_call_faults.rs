@@ -149,6 +149,9 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
         "openat" if about("/proc/sys") || about("/proc/self/status") => KERNEL_TEXT,
         "read" => KERNEL_TEXT,
         "statx" if about("/proc/self/fd") => "a temporary name serves as well",
+        "openat" if about("/proc/self/fd") && fault.once && is(&["ENOENT"]) => {
+            "the temporary name serves as well"
+        }
         "openat" if about("O_TMPFILE") && is(&["EOPNOTSUPP", "ENOENT"]) => "a temporary name serves as well",
         "statx" if !opens && about(NAME) => "a look whether the name is taken; naming the file tells, too",
         "statx" if opens && about(NAME) && fault.once && is(&["ENOENT"]) => STARTS_OVER,
