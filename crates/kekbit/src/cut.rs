@@ -10,9 +10,9 @@
 //! another file, and is removed again if the channel is not sealed after all.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -102,16 +102,14 @@ impl Drop for KeptCut {
 
 /// A new file, not one that is there already and not through a symbolic link.
 fn create_beside(path: &Path, position: u64) -> Result<(File, PathBuf), SealError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true).mode(0o600);
     for number in 0_u64.. {
         let mut name = OsString::from(path);
         name.push(format!(".cut-{position}"));
         if number > 0 {
             name.push(format!(".{number}"));
         }
-        match options.open(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        match file::create_new(Path::new(&name)) {
+            Err(Errno::EEXIST) => {}
             opened => return Ok((opened.sealing("create", Path::new(&name))?, name.into())),
         }
     }
@@ -124,5 +122,5 @@ fn like(file: &File, channel: &File) -> io::Result<()> {
     let metadata = channel.metadata()?;
     let theirs = fchown(file, Some(metadata.uid()), Some(metadata.gid())).is_ok();
     let mask = if theirs { 0o777 } else { 0o700 };
-    file.set_permissions(Permissions::from_mode(metadata.mode() & mask))
+    Ok(file::set_mode(file, metadata.mode() & mask)?)
 }

@@ -172,6 +172,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         random: options.random,
         same_boot: live || same_boot,
         other_boot: !live && known && !same_boot,
+        slots_said: 0,
         entries_below: u64::MAX,
         belief: Belief::LIVE,
         data_len,
@@ -180,7 +181,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         header,
     };
     if !live {
-        opened.believe(same_boot);
+        opened.believe(same_boot).opening("read", path)?;
     }
     Ok(opened)
 }

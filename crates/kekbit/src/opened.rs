@@ -2,6 +2,7 @@
 //! so that this serves those who map the file, and those who do not trust it.
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(crate) struct Opened {
     pub(crate) same_boot: bool,
     /// Whether this file was written in another boot, so that what it holds has been on the disk.
     pub(crate) other_boot: bool,
+    /// What the slots said of the synced tail when the channel was opened, if its writer was dead.
+    pub(crate) slots_said: u64,
     /// Entries at or past this position do not exist.
     pub(crate) entries_below: u64,
     pub(crate) belief: Belief,
@@ -78,8 +81,10 @@ impl Opened {
     }
 
     /// Finds out what may be believed of a channel whose writer is dead.
-    pub(crate) fn believe(&mut self, same_boot: bool) {
-        let synced = self.synced_slot();
+    pub(crate) fn believe(&mut self, same_boot: bool) -> io::Result<()> {
+        // Slots that cannot be read are not slots that say nothing: damage to what is synced must not be taken for torn.
+        let synced = self.read_slots()?;
+        self.slots_said = synced;
         if !same_boot {
             self.entries_below = synced;
         }
@@ -94,29 +99,35 @@ impl Opened {
             let believed = if self.header.checksum == Checksum::None { synced } else { u64::MAX };
             Belief { written: synced, sound: synced, believed }
         };
+        Ok(())
     }
 
     /// What the newer valid slot says of the synced tail; nothing valid is nothing synced.
     pub(crate) fn synced_slot(&self) -> u64 {
-        let salt = self.header.mixing();
-        let [a, b] = SLOTS.map(|at| {
-            let bytes = self.words::<SLOT>(self.header.regions.control + at)?;
-            Slot::decode(&bytes, salt)
-        });
-        Slot::newer(a, b).map_or(0, |slot| slot.synced.min(self.header.capacity))
+        self.read_slots().unwrap_or(self.slots_said)
+    }
+
+    fn read_slots(&self) -> io::Result<u64> {
+        let [a, b] = SLOTS.map(|at| self.read_words::<SLOT>(self.header.regions.control + at));
+        let decode = |bytes: Option<_>| bytes.and_then(|bytes| Slot::decode(&bytes, self.header.mixing()));
+        let newer = Slot::newer(decode(a?), decode(b?));
+        Ok(newer.map_or(0, |slot| slot.synced.min(self.header.capacity)))
     }
 
     /// `N` bytes at `at` of control or index, if the file has them. The writer may be changing them, so their check must be
-    /// checked.
+    /// checked. What cannot be read is not there: entries serve to walk less.
     pub(crate) fn words<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
+        self.read_words(at).ok().flatten()
+    }
+
+    fn read_words<const N: usize>(&self, at: u64) -> io::Result<Option<[u8; N]>> {
         if let Some(map) = &self.front {
-            return Some(map.words(at));
+            return Ok(Some(map.words(at)));
         }
         // The index of a copy may have holes; touching one through a mapping on a full tmpfs would raise SIGBUS.
         let mut bytes = [0; N];
-        // What cannot be read is not there: entries serve to walk less.
-        let read = file::read_at(&self.file, &mut bytes, at).ok()?;
-        (read == N).then_some(bytes)
+        let read = file::read_at(&self.file, &mut bytes, at)?;
+        Ok((read == N).then_some(bytes))
     }
 
     /// Bytes of the data region that the file has by now, as far as they may be looked at.

@@ -74,6 +74,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("lseek", &["EINVAL", "ESPIPE"]),
     ("fstatfs", &["EINTR", "EIO", "ENOMEM", "ENOSYS"]),
     ("prlimit64", &["EINVAL", "EPERM"]),
+    ("fchown", &["EDQUOT", "EINTR", "EIO", "EPERM", "EROFS"]),
     ("fchmod", &["EINTR", "EIO", "EPERM", "EROFS"]),
     ("getrandom", &["ENOSYS", "EPERM"]),
     (
@@ -158,12 +159,20 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
         "fcntl" if opens && about("F_RDLCK") && fault.once && is(&["EACCES", "EAGAIN"]) => STARTS_OVER,
         "close" => "the descriptor is gone whatever it says; what was written is synced without it",
         "madvise" if about("MADV_POPULATE") || about("MADV_HUGEPAGE") => "pages then fault one by one",
+        "mprotect" => "memory of the allocator, which finds other",
         "munmap" => "addresses are lost, no records",
         "pwrite64" if about("\"\\0\\0\\0\\0") => "zeros that make syncs cheap; the space is reserved",
         "fallocate" | "prlimit64" if seals && !is(&["EDQUOT", "ENOSPC"]) => {
             "the file has had its space before"
         }
-        "pread64" if about(", 32, ") => "an entry of the index or the trail: without it one walks further",
+        "pread64" if about(", 32, ") || about(", 512, ") => {
+            "an entry of the index, or the trail: without it one walks further"
+        }
+        "pread64" if about(", 24, ") && fault.nth > 8 => {
+            "the slots: what they said when the channel was opened counts"
+        }
+        "lseek" => "holes are read like zeros",
+        "fchown" => "what is cut off is then for its owner only",
         "fcntl" if seals && about(READERS) && is(&["EACCES", "EAGAIN"]) => {
             "somebody reads what is sealed: the space behind its end stays"
         }

@@ -29,6 +29,11 @@ pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
     Ok(open_with(path, access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?)
 }
 
+/// Creates a file with this name, unless there is something already.
+pub(crate) fn create_new(path: &Path) -> Result<File, Errno> {
+    open_with(path, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, 0o600)
+}
+
 /// Opens a directory, to sync it.
 pub(crate) fn open_directory(path: &Path) -> Result<File, Errno> {
     open_with(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
