@@ -250,7 +250,13 @@ impl Built {
                     1 => (216 + pick % 32 * 4, 4),
                     2 => (16 + pick, 1),
                     // The regions.
-                    _ => (112 + 8 * (pick % 10), 8),
+                    _ if pick < 224 => (112 + 8 * (pick % 10), 8),
+                    // An index without a slot, where the data begins.
+                    _ => {
+                        self.put(144, &(DATA as u64).to_le_bytes());
+                        self.put(152, &[0; 8]);
+                        (176, 8)
+                    }
                 };
                 self.write(at, width, input);
                 self.repair_header();
