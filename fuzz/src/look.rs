@@ -15,6 +15,10 @@ pub struct Look {
     pub live: bool,
     /// Whether to seal the file in the end.
     pub seal: bool,
+    /// Whether to read by the copying reader, too.
+    copies: bool,
+    /// Whether to look for what can be salvaged, too.
+    salvages: bool,
     verify: Verify,
     stored: bool,
     random: bool,
@@ -28,12 +32,13 @@ impl Look {
         let (flags, what) = (input.byte(), input.byte());
         let verify = [Verify::UnlessLive, Verify::Always, Verify::Never, Verify::UnlessLive];
         let live = flags & 4 != 0;
+        let rarely = |rest| input.rest().iter().fold(0, |sum: u8, byte| sum ^ byte) % 4 == rest;
         Look {
             live,
+            copies: what >> 3 & 3 == 0b11,
+            salvages: !live && what >> 5 == 0b110 && rarely(1),
             // Sealing takes as long as ten looks, and whatever has new things in it is tried more often.
-            seal: !live
-                && what >> 5 == 0b111
-                && input.rest().iter().fold(0, |sum: u8, byte| sum ^ byte) % 4 == 0,
+            seal: !live && what >> 5 == 0b111 && rarely(0),
             verify: verify[usize::from(flags & 3)],
             stored: flags & 8 != 0,
             random: flags & 16 != 0,
@@ -70,6 +75,12 @@ impl Look {
     }
 
     fn read(&self, place: &Place, len: u64, start: Start) {
+        if self.copies {
+            self.copy(place, len, start);
+        }
+        if self.salvages {
+            survey(place, len);
+        }
         let options = Channel::options().verify(self.verify).stored(self.stored).random_access(self.random);
         let channel = match options.open(place.path()) {
             Ok(channel) => channel,
@@ -105,6 +116,61 @@ impl Look {
             6 => bounds.check_shared(&channel),
             _ => describe(&channel),
         }
+    }
+}
+
+impl Look {
+    /// The copying reader finds what the other finds that checks everything, and so does its own look from the beginning.
+    fn copy(&self, place: &Place, len: u64, start: Start) {
+        let options = Channel::options().verify(Verify::Always).stored(self.stored);
+        let (mapped, copied) = (options.clone().open(place.path()), options.copying(place.path()));
+        let (channel, mut copying) = match (mapped, copied) {
+            (Ok(channel), Ok(copying)) => (channel, copying),
+            (Err(_), Err(_)) => return,
+            (mapped, copied) => panic!("{mapped:?} is not {copied:?}"),
+        };
+        let bounds = Bounds::of(&channel, len);
+        if self.what & 1 == 0 {
+            let mut records = channel.records();
+            loop {
+                match (records.next(), copying.try_next()) {
+                    (Some(Ok(a)), Ok(Some(b))) => assert_eq!(
+                        (a.position(), a.sequence(), a.stored()),
+                        (b.position(), b.sequence(), b.stored())
+                    ),
+                    (None, Ok(None)) => break assert_eq!(records.end(), copying.end()),
+                    (Some(Err(_)), Err(_)) => break,
+                    (a, b) => panic!("{a:?} is not {b:?}"),
+                }
+            }
+            return;
+        }
+        if copying.seek(start).is_ok() {
+            let mut count = 0;
+            while let Ok(Some(record)) = copying.try_next() {
+                bounds.check(&record);
+                count += 1;
+                assert!(count <= bounds.most_records());
+            }
+        }
+        assert_eq!(channel.verify(|_| ()).ok(), copying.verify(|_| ()).ok());
+    }
+}
+
+/// What could be salvaged lies in the file, and is not less than what can be read.
+fn survey(place: &Place, len: u64) {
+    let readable = contents(place).map(|(records, ..)| records.len() as u64);
+    match Channel::salvage_options().survey(place.path(), |_| ()) {
+        Ok(found) => {
+            assert!(found.records <= len / 8);
+            assert!(readable.is_none_or(|readable| readable <= found.records), "{readable:?}: {found:?}");
+            let mut last = 0;
+            for gap in &found.gaps {
+                assert!(last <= gap.from.offset() && gap.from <= gap.to, "{found:?}");
+                last = gap.to.offset();
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
@@ -236,6 +302,10 @@ fn seal(place: &mut Place, len: u64) {
     place.look_up();
     match sealed {
         Ok(sealed) => {
+            if let Some(cut) = &sealed.cut {
+                assert!(cut.position == sealed.end.position && cut.len <= len);
+                std::fs::remove_file(&cut.path).expect("what is cut off is kept");
+            }
             let (records, state, _) = before.expect("what was sealed could be read");
             assert_eq!(state, sealed.before);
             let (after, state, end) = contents(place).expect("what was sealed can be read");
