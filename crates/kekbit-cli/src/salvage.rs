@@ -40,6 +40,10 @@ pub(crate) struct SalvageArgs {
     #[arg(long)]
     json: bool,
 
+    /// The file system of SRC was shut down or its disk gone, although the machine was not restarted
+    #[arg(long)]
+    crashed: bool,
+
     /// Creates DST also on a file system that other machines may share
     #[arg(long)]
     force_shared_file_system: bool,
@@ -50,7 +54,9 @@ impl SalvageArgs {
         let len = self.from.metadata().map_or(0, |metadata| metadata.len());
         let bar = progress::bar(Some(len), "salvaging");
         let mut printed = Ok(());
-        let options = Channel::salvage_options().force_shared_file_system(self.force_shared_file_system);
+        let options = Channel::salvage_options()
+            .crashed(self.crashed)
+            .force_shared_file_system(self.force_shared_file_system);
         let salvaged = options.run(&self.from, &self.to, |finding| match finding {
             Finding::Progress(position) => bar.set_position(position.offset()),
             Finding::Gap(gap) if printed.is_ok() => {

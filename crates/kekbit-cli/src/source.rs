@@ -94,6 +94,11 @@ impl Source {
         either!(self, mapped => mapped.channel().path(), copied => copied.path())
     }
 
+    /// Sequence of the next record.
+    pub(crate) fn sequence(&self) -> u64 {
+        either!(self, mapped => mapped.sequence(), copied => copied.sequence())
+    }
+
     pub(crate) fn first_sequence(&self) -> u64 {
         either!(self, mapped => mapped.channel().first_sequence(), copied => copied.first_sequence())
     }

@@ -21,7 +21,7 @@ use crate::values;
 /// out when there was no new record for as long as the channel's timeout says.
 ///
 /// With --durable it prints a record only once a sync has reached it, so that nothing is printed that a crash of the
-/// machine could undo; what a dead writer has never synced ends it with 6.
+/// machine could undo; with -f, what a dead writer has never synced ends it with 6. -n then counts what is durable.
 ///
 /// POS is where to begin instead: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the
 /// first record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end is waited
@@ -85,6 +85,7 @@ impl TailArgs {
         let options = Channel::options().random_access(few);
         let mut source = Source::open(&self.path, options, self.trust)?;
         mention_inexact_time(&source, start);
+        let start = if self.durable { durable_start(&mut source, start) } else { start };
         let followed = source.seek(start).map_err(Failure::from).and_then(|()| {
             source.set_durable(self.durable);
             if self.follow {
@@ -126,6 +127,20 @@ impl TailArgs {
             End::TimedOut => lost("timed out: no new record for as long as the channel's timeout says"),
             _ => lost("abandoned: the writer is dead; everything that it appended has been printed"),
         }
+    }
+}
+
+/// Where to begin if only what is durable counts.
+fn durable_start(source: &mut Source, start: Start) -> Start {
+    let synced = Start::Position(source.synced_tail());
+    match start {
+        // A channel that has ended is durable to its end, or not known to be so.
+        Start::Last(_) | Start::End if source.seek(synced).is_err() => start,
+        Start::Last(count) => {
+            Start::Sequence(source.sequence().saturating_sub(count).max(source.first_sequence()))
+        }
+        Start::End => synced,
+        other => other,
     }
 }
 

@@ -150,16 +150,16 @@ impl Verdict {
             what: what.to_owned(),
         });
         drop(channel);
-        verdict.look_behind(path);
+        verdict.look_behind(path, crashed);
         verdict.exit = Exit::Damage;
         verdict
     }
 
     /// Finds out what `kek salvage` would make of it.
-    fn look_behind(&mut self, path: &Path) {
+    fn look_behind(&mut self, path: &Path, crashed: bool) {
         let bar =
             progress::bar(path.metadata().ok().map(|metadata| metadata.len()), "looking behind the damage");
-        let survey = Channel::salvage_options().survey(path, |finding| {
+        let survey = Channel::salvage_options().crashed(crashed).survey(path, |finding| {
             if let Finding::Progress(position) = finding {
                 bar.set_position(position.offset());
             }

@@ -374,7 +374,7 @@ impl Channel {
     }
 
     /// Up to where the records are known to be durable: what the writer says while it lives or in the same boot, else
-    /// what the last sync but one has left on the disk.
+    /// what a slot on the disk tells, which may be one sync late, and 17 where each record is synced.
     pub fn synced_tail(&self) -> Position {
         let synced = if self.inner.same_boot {
             self.inner.map.word(self.inner.header.regions.control + SYNCED)
@@ -387,6 +387,12 @@ impl Channel {
     /// Up to where a slot of the control region says that everything is synced.
     pub(crate) fn synced_slot(&self) -> u64 {
         self.inner.synced_slot()
+    }
+
+    /// Whether this is the file that its writer wrote, as far as anybody can tell: no copy, no file of which a crash is
+    /// told.
+    pub(crate) fn is_original(&self) -> bool {
+        self.inner.same_boot || self.inner.other_boot
     }
 
     /// Whether the file was written in this boot of this machine, so that it holds what was in memory.

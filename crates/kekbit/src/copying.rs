@@ -38,6 +38,7 @@ use crate::publish::Place;
 use crate::reader::End;
 use crate::record::Record;
 use crate::seek::Start;
+use crate::sys::interruption::uninterrupted;
 use crate::wait::Wait;
 
 /// Reads a channel whose file others may write to, cut or replace while it is read.
@@ -460,12 +461,7 @@ impl Opened {
 
 /// One read of up to `bytes.len()` bytes; how many have come.
 fn read_once(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-    loop {
-        match file.read_at(bytes, at) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
-    }
+    uninterrupted(|| file.read_at(bytes, at))
 }
 
 /// The file has lost what had been there.

@@ -336,8 +336,8 @@ pub enum SealError {
         /// The path.
         path: PathBuf,
     },
-    /// Somebody else is sealing it.
-    #[error("{} is being sealed already", path.display())]
+    /// Somebody else is sealing or salvaging it, or its name has just come to lead to another file.
+    #[error("{} is being sealed or salvaged by somebody else, or was just replaced", path.display())]
     BeingSealed {
         /// The path.
         path: PathBuf,

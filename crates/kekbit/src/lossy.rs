@@ -12,6 +12,7 @@ use crate::layout::crc::{Crc, crc32c_padded};
 use crate::layout::frame::WORD;
 use crate::layout::{PAGE, u64_at};
 use crate::sys::file::{self, PIECE};
+use crate::sys::interruption::uninterrupted;
 
 /// A file, or what a test makes of one.
 pub(crate) trait Storage {
@@ -112,7 +113,7 @@ pub(crate) fn read_lossy(storage: &impl Storage, buffer: &mut [u8], at: u64) -> 
     // Up to here the next read goes: to the end, and after a failure to the end of a page.
     let mut until = buffer.len();
     while done < buffer.len() {
-        match storage.read_at(&mut buffer[done..until], at + done as u64) {
+        match uninterrupted(|| storage.read_at(&mut buffer[done..until], at + done as u64)) {
             Ok(0) => {
                 buffer[done..].fill(0);
                 return Ok(());
@@ -121,7 +122,6 @@ pub(crate) fn read_lossy(storage: &impl Storage, buffer: &mut [u8], at: u64) -> 
                 done += read;
                 until = buffer.len();
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if is_unreadable(&error) => {
                 let page_end = done + (PAGE - (at + done as u64) % PAGE) as usize;
                 if until > page_end {

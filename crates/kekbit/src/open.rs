@@ -171,7 +171,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         live,
         random: options.random,
         same_boot: live || same_boot,
-        other_boot: !live && known && !same_boot,
+        other_boot: !live && known && header.boot_id != boot && !options.crashed,
         slots_said: 0,
         entries_below: u64::MAX,
         belief: Belief::LIVE,

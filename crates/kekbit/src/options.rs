@@ -17,14 +17,16 @@ use crate::time::{TickUnit, boot_id, unix_nanos};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Never by itself, not even at the end; the kernel writes it some time. The kernel may then use large pages, which
+    /// Never by itself, not even at the end; the kernel writes it some time. Nor is the name of the file: a sync that is
+    /// asked for makes the content durable, but whether it has a name after a power cut is known only when its directory
+    /// has been synced. The kernel may then use large pages, which
     /// makes a fresh file on a disk several times faster, and each [`Writer::sync`](crate::Writer::sync) write more.
     Never,
     /// When the channel ends, and whenever [`Writer::sync`](crate::Writer::sync) is called.
     #[default]
     AtEnd,
     /// Whenever this long has passed since the last sync and something was appended: by a thread that belongs to the
-    /// writer, so that appending does not wait. What a power cut can take is what was appended in that time, and during one
+    /// writer, so that appending does not wait, but where the file needs more space. What a power cut can take is what was appended in that time, and during one
     /// sync. Also whenever `sync` is called and at the end. Not zero.
     Interval(Duration),
     /// Before each append returns. Also whenever `sync` is called and at the end. Threads that append through a

@@ -340,11 +340,13 @@ impl Pen {
 
     /// Makes everything that was appended durable. A failure poisons the pen for good.
     pub(crate) fn sync(&mut self) -> Result<(), SyncError> {
+        self.syncer.tell_tail(self.room.tail());
         self.syncer.sync_to(self.end_of_data(), false)
     }
 
     /// The same after each append.
     pub(crate) fn sync_each(&mut self) -> Result<(), SyncError> {
+        self.syncer.tell_tail(self.room.tail());
         self.syncer.sync_to(self.end_of_data(), true)
     }
 

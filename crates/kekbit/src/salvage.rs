@@ -89,6 +89,7 @@ pub enum Finding {
 #[must_use = "options do nothing until `run` or `survey`"]
 pub struct SalvageOptions {
     force: bool,
+    crashed: bool,
 }
 
 impl Channel {
@@ -130,6 +131,13 @@ impl SalvageOptions {
         self
     }
 
+    /// Takes what was not synced for what a crash may have left, although the machine has not been restarted: see
+    /// [`ReadOptions::crashed`](crate::ReadOptions::crashed). Default: off.
+    pub fn crashed(mut self, crashed: bool) -> Self {
+        self.crashed = crashed;
+        self
+    }
+
     /// As [`Channel::salvage`]; `watch` is told what is found while it is found.
     ///
     /// # Errors
@@ -153,7 +161,7 @@ impl SalvageOptions {
         let copy = |kind, payload: &[u8], records, time: Option<u64>| {
             copy_frame(&mut nameless.pen, kind, payload, records, time).map_err(append)
         };
-        let salvaged = wreck.survey(copy, watch)?;
+        let salvaged = wreck.survey(self.crashed, copy, watch)?;
         let sync = |source| SalvageError::Sync { path: to.to_owned(), source };
         nameless.pen.end(Kind::Closed).map_err(sync)?;
         nameless.name(to)?;
@@ -172,7 +180,7 @@ impl SalvageOptions {
     ) -> Result<Salvaged, SalvageError> {
         let wreck = Wreck::open(from.as_ref())?;
         let _sealer = wreck.keep_sealers_away()?;
-        wreck.survey(|_, _, _, _| Ok(()), watch)
+        wreck.survey(self.crashed, |_, _, _, _| Ok(()), watch)
     }
 }
 
@@ -259,6 +267,7 @@ impl Wreck {
 
     fn survey(
         &self,
+        crashed: bool,
         copy: impl FnMut(Kind, &[u8], u64, Option<u64>) -> Result<(), SalvageError>,
         watch: impl FnMut(Finding),
     ) -> Result<Salvaged, SalvageError> {
@@ -267,8 +276,8 @@ impl Wreck {
         let layout = StageLayout::new(&header.attributes.stages, header.max_record_len).map_err(|what| {
             SalvageError::Header { path: self.path.clone(), source: FormatError::Header(what) }
         })?;
-        let same_boot =
-            header.boot_id == boot_id() && header.boot_id != [0; 16] && header.inode == metadata.ino();
+        let known = header.boot_id != [0; 16] && header.inode == metadata.ino();
+        let same_boot = known && header.boot_id == boot_id() && !crashed;
         let first_sequence = header.first_sequence;
         let survey = Survey::new(&self.file, metadata.len(), header, layout, same_boot)
             .map_err(SalvageError::reading)?;

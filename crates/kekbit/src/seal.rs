@@ -18,7 +18,7 @@ use crate::channel::{Channel, EndPoint, State};
 use crate::cut::{Cut, KeptCut};
 use crate::error::{Attempt, SealError};
 use crate::layout::PAGE;
-use crate::layout::control::{SLOT, SLOTS, Slot};
+use crate::layout::control::{SLOT, SLOTS, Slot, TRAIL, TRAIL_SLOTS};
 use crate::layout::entry::{ENTRY, Entry, index_slots};
 use crate::layout::frame::{Kind, WORD};
 use crate::memory::map::{Access, Map};
@@ -103,15 +103,6 @@ impl Channel {
         Channel::seal_options().seal(path)
     }
 
-    /// The same, also on a file system that other machines may share, where a writer on another machine may live.
-    ///
-    /// # Errors
-    ///
-    /// As [`Channel::seal`].
-    pub fn seal_on_shared_file_system(path: impl AsRef<Path>) -> Result<Sealed, SealError> {
-        Channel::seal_options().force_shared_file_system(true).seal(path)
-    }
-
     /// Options for sealing.
     pub fn seal_options() -> SealOptions {
         SealOptions::default()
@@ -143,13 +134,18 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     }
     let damaged = |source| SealError::Damaged { path: path.to_owned(), source };
     let before = channel.verify(|_| ()).map_err(damaged)?;
-    if before.sealed {
-        return Err(SealError::Ended { path: path.to_owned(), state: before.state });
-    }
     let tail = before.position.offset();
-    let len = file.metadata().sealing("look up", path)?.len();
     let total = header.regions.data + header.capacity;
-    let kept = keep_cut(&channel, &file, tail, len.min(total), options)?;
+    let ended = || SealError::Ended { path: path.to_owned(), state: before.state };
+    let kept = if !before.sealed {
+        let len = file.metadata().sealing("look up", path)?.len();
+        keep_cut(&channel, &file, tail, len.min(total), options)?
+    } else if channel.synced_slot() > tail {
+        return Err(ended());
+    } else {
+        // Its end may never have reached the disk: its writer was told so, or did not want to know.
+        None
+    };
     // A copy may have holes where there was nothing, and storing into one on a full disk would raise SIGBUS. Other errors
     // do not matter: the file is no longer than it was.
     let first_free = header.regions.data + tail + WORD;
@@ -160,8 +156,11 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     let len = file.metadata().sealing("look up", path)?.len();
     let map = Arc::new(Map::new(&file, len.min(total), Access::Write).sealing("map", path)?);
     let cut = kept.map(KeptCut::keep);
-    let index_used = keep_entries(&map, &channel, tail);
+    // The terminal's entry stays with the terminal.
+    let index_used = keep_entries(&map, &channel, if before.sealed { tail + 1 } else { tail });
     write_again(&map, &channel, index_used, tail);
+    // The header too, which nobody but its writer has synced, and not that of a copy.
+    file::sync(&file).sealing("sync", path)?;
     let start = PenStart {
         tail,
         sequence: before.sequence,
@@ -175,7 +174,16 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     let mut pen = Pen::new(map, second, header, start, Durability::AtEnd, Prepare::OnDemand);
     pen.clock = Clock::not_before(channel.last_entry(|_| true).time);
     let synced = |source| SealError::Sync { path: path.to_owned(), source };
-    pen.end_untrimmed(Kind::Abandoned).map_err(synced)?;
+    if before.sealed {
+        pen.syncer().finish(tail + WORD).map_err(synced)?;
+    } else {
+        pen.end_untrimmed(Kind::Abandoned).map_err(synced)?;
+    }
+    let directory = file::open_directory(file::directory_of(path)).sealing("open the directory of", path)?;
+    file::sync(&directory).sealing("sync the directory of", path)?;
+    if before.sealed {
+        return Err(ended());
+    }
     // A reader may be looking at what is torn: the space behind the end is given back only if there is none. A share of
     // the readers' lock is held all the time, so that nobody reuses the file meanwhile.
     let readers = Held::shared(&file, Role::Readers).sealing("lock", path)?;
@@ -195,11 +203,14 @@ fn keep_cut(
     end: u64,
     options: &SealOptions,
 ) -> Result<Option<KeptCut>, SealError> {
+    if options.discard {
+        return Ok(None);
+    }
     let (path, header) = (channel.path(), channel.header());
     let data = header.regions.data;
     let content = file::end_of_content(file, data + tail, end).sealing("read", path)?;
     let len = content - (data + tail);
-    if options.discard || len == 0 {
+    if len == 0 {
         return Ok(None);
     }
     if channel.is_of_this_boot() {
@@ -221,11 +232,13 @@ fn write_again(map: &Map, channel: &Channel, index_used: u64, tail: u64) {
     if index_used > 0 {
         map.write_again(regions.index, index_used * ENTRY);
     }
-    let synced = channel.synced_slot().min(tail);
+    // The slots of a copy tell of the disk of the original.
+    let synced = if channel.is_original() { channel.synced_slot().min(tail) } else { 0 };
     map.write_again(regions.data + synced, tail + WORD - synced);
 }
 
-/// Drops the entries of the index that lie past `tail`, or that are damaged, and returns how many are left.
+/// Drops the entries of index and trail that lie at or past `tail`, or that are damaged, and returns how many are left
+/// in the index.
 fn keep_entries(map: &Map, channel: &Channel, tail: u64) -> u64 {
     let header = channel.header();
     let slots = index_slots(header.capacity, header.index_interval).min(header.regions.index_len / ENTRY);
@@ -240,6 +253,13 @@ fn keep_entries(map: &Map, channel: &Channel, tail: u64) -> u64 {
         match Entry::decode(&bytes, header.mixing()).filter(|entry| entry.position < tail) {
             Some(_) if kept == slot => kept += 1,
             _ => map.store_words(at, &[0; ENTRY as usize]),
+        }
+    }
+    for slot in 0..TRAIL_SLOTS {
+        let at = header.regions.control + TRAIL + slot * ENTRY;
+        let bytes = map.words::<{ ENTRY as usize }>(at);
+        if Entry::decode(&bytes, header.mixing()).is_none_or(|entry| entry.position >= tail) {
+            map.store_words(at, &[0; ENTRY as usize]);
         }
     }
     kept

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -20,8 +21,9 @@ use crate::writer::{Appended, Writer};
 /// # Durability
 ///
 /// With [`Durability::Each`](crate::Durability::Each) an append returns when its record is durable, and threads that append
-/// at the same time share one sync (group commit): nobody holds the writer while the disk is at work, so that others are
-/// not told "busy" because of it. With any other policy a thread that wants its record durable waits for that by
+/// at the same time share one sync (group commit). Nobody holds the writer during such a sync; but whoever needs more space in
+/// the file, every few hundred kilobytes, holds it while that is written, so that an append is told "busy" only after a
+/// second. With any other policy a thread that wants its record durable waits for that by
 /// [`SharedWriter::sync_handle`].
 ///
 /// # Example: two threads
@@ -62,6 +64,9 @@ pub enum SharedError {
 /// Attempts before "busy": with growing pauses, a few hundred microseconds.
 const DEFAULT_WAIT: Wait<'static> = Wait::backoff().retries(325);
 
+/// The same where a disk may be at work meanwhile.
+const WAIT_FOR_DISK: Wait<'static> = Wait::backoff().at_most(Duration::from_secs(1));
+
 impl<C: Chain> SharedWriter<C> {
     /// Shares `writer`.
     pub fn new(mut writer: Writer<C>) -> SharedWriter<C> {
@@ -81,7 +86,7 @@ impl<C: Chain> SharedWriter<C> {
     ///
     /// [`SharedError::Busy`], or as [`Writer::append`].
     pub fn append(&self, payload: &[u8]) -> Result<Appended, SharedError> {
-        self.append_wait(payload, DEFAULT_WAIT)
+        self.append_wait(payload, if self.syncs_each { WAIT_FOR_DISK } else { DEFAULT_WAIT })
     }
 
     /// The same, but tries as long as `wait` says.

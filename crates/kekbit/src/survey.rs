@@ -549,10 +549,15 @@ impl<S: Storage> Survey<S> {
         if end > self.bytes.len || end + WORD > self.header.capacity {
             return Ok(Err(Bad::Invalid("a frame reaches past the end of the file")));
         }
+        // What a wrong head says costs credit, as in a search, or few bytes could make much work again and again.
+        let Some(left) = self.credit.checked_sub(head.len()) else {
+            return Ok(Err(Bad::Invalid("a frame does not pass its check")));
+        };
         let checksum = self.header.checksum;
         let payload = &self.bytes.get(at, end - at)?[WORD as usize..][..head.len() as usize];
         let crc = if checksum == Checksum::None { 0 } else { crc32c_padded(payload) };
         if head.check() != crc ^ self.salt.mix(at, head.kl()) {
+            self.credit = left;
             return Ok(Err(Bad::Invalid("a frame does not pass its check")));
         }
         Ok(match kind {
@@ -716,6 +721,25 @@ mod tests {
         // Behind it an honest frame chain is found all the same.
         let (basket, _) = survey_of_honest_end(&mut disk, &header);
         assert_eq!(basket.payloads.len(), 3);
+    }
+
+    #[test]
+    fn forged_heads_behind_good_chains_cost_no_more_than_the_file_is_long() {
+        let (mut disk, header) = disk(1 << 20, &[]);
+        let data = header.regions.data;
+        // Again and again three empty records, which cost nothing to be found, and the head of a long one behind them.
+        let long = kind_and_length(Kind::Record, 512 << 10);
+        let empty = kind_and_length(Kind::Record, 0);
+        for at in (0..64 << 10).step_by(8) {
+            let head = match at % 32 {
+                24 => Head::new(long, !header.mixing().mix(at, long)),
+                _ => Head::new(empty, crc32c_padded(&[]) ^ header.mixing().mix(at, empty)),
+            };
+            disk.bytes[(data + at) as usize..][..8].copy_from_slice(&head.0.to_le_bytes());
+        }
+        let (basket, found) = survey(&disk, &header);
+        assert!(found.records >= 6000 && basket.gaps.len() >= 2000, "{found:?}");
+        assert!(disk.read.get() < (CREDIT + 16) << 20, "{} bytes were read", disk.read.get());
     }
 
     /// The same file with three good records at its end.

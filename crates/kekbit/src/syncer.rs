@@ -61,6 +61,8 @@ struct State {
     slot_counter: u64,
     syncs_since_slot: u32,
     failed: Option<Errno>,
+    /// Whether the channel has ended and all of it is synced.
+    finished: bool,
     /// Whether somebody has the turn.
     taken: bool,
     /// Who waits for it to end.
@@ -106,6 +108,7 @@ impl Syncer {
                 slot_counter: start.slot_counter,
                 syncs_since_slot: 0,
                 failed: None,
+                finished: false,
                 taken: false,
                 waiting: 0,
                 company: 1,
@@ -162,6 +165,11 @@ impl Syncer {
 
     /// Everything that was appended before becomes durable. Returns the synced tail.
     pub(crate) fn sync_appended(&self) -> Result<u64, SyncError> {
+        let state = self.state();
+        if state.finished {
+            return Ok(state.synced);
+        }
+        drop(state);
         let map = self.map()?;
         let tail = self.find_tail(&map);
         self.sync_up_to(map, tail)
@@ -216,7 +224,6 @@ impl Syncer {
     /// The writer makes everything up to `end` durable, whether or not it is already, and the control page with it
     /// unless that is to be spared.
     pub(crate) fn sync_to(&self, end: u64, may_spare: bool) -> Result<(), SyncError> {
-        self.tell_tail(end);
         let turn = self.turn()?;
         let spare = self.sparing && may_spare && turn.state().syncs_since_slot < SYNCS_PER_SLOT;
         turn.sync(end, if spare { Extent::Data } else { Extent::Whole })?;
@@ -235,6 +242,7 @@ impl Syncer {
         turn.sync(end, Extent::Whole)?;
         turn.confirm(end)?;
         turn.announce(end);
+        turn.state().finished = true;
         Ok(())
     }
 
@@ -246,7 +254,11 @@ impl Syncer {
 
     fn map(&self) -> Result<Arc<Map>, SyncError> {
         // A forked child has a copy of this, but not of the mapping.
-        self.map.upgrade().filter(|map| map.is_of_this_process()).ok_or(SyncError::Gone)
+        self.map.upgrade().filter(|map| map.is_of_this_process()).ok_or_else(|| match self.state().failed {
+            // The first error says more than that the writer has gone because of it.
+            Some(errno) => SyncError::Failed { source: errno.into() },
+            None => SyncError::Gone,
+        })
     }
 
     /// Waits for the turn, which is given to those who have not failed.

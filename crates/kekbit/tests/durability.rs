@@ -351,8 +351,89 @@ fn after_a_crash_of_the_file_system_alone_what_was_not_synced_is_torn_to_whoever
     assert!(matches!(Channel::seal(&path), Err(SealError::Damaged { .. })));
     let end = open(true).verify(|_| ()).unwrap();
     assert_eq!((end.state, end.position, end.sequence), (State::Torn, synced, 2));
+    let mut reader = open(true).reader(Start::Beginning).unwrap();
+    reader.set_durable(true);
+    assert_eq!(take(&mut reader), [0, 1]);
     let sealed = Channel::seal_options().crashed(true).seal(&path).unwrap();
     assert_eq!((sealed.before, sealed.end.position), (State::Torn, synced));
     assert!(sealed.cut.is_some());
     assert_eq!(open(false).verify(|_| ()).unwrap().state, State::Abandoned);
+}
+
+#[test]
+fn what_nobody_has_synced_is_not_durable_because_a_crash_is_told_of() {
+    let dir = dir();
+    let path = dir.path().join("a.kek");
+    let mut writer = writer(&path, Durability::AtEnd);
+    append(&mut writer, 2);
+    writer.sync().unwrap();
+    writer.sync().unwrap();
+    append(&mut writer, 2);
+    writer.abandon();
+    let mut reader = Channel::options().crashed(true).open(&path).unwrap().reader(Start::Beginning).unwrap();
+    reader.set_durable(true);
+    assert_eq!((take(&mut reader), reader.check_end().unwrap()), (vec![0, 1], Some(End::Unsynced)));
+}
+
+#[test]
+fn nothing_leads_behind_the_end_that_sealing_has_made() {
+    let dir = dir();
+    let path = dir.path().join("a.kek");
+    let mut writer = writer(&path, Durability::AtEnd);
+    append(&mut writer, 10);
+    writer.sync().unwrap();
+    writer.sync().unwrap();
+    let synced = writer.synced_tail();
+    // Far enough for entries of the trail.
+    while writer.tail().offset() < 300 << 10 {
+        append(&mut writer, 1);
+    }
+    writer.abandon();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = (common::data_offset(&bytes) + synced.offset()) as usize;
+    bytes[at + 8..at + 16].fill(0xEE);
+    std::fs::write(&path, bytes).unwrap();
+    // Somebody reads it, so that it is not cut short.
+    let _reader = Channel::options().crashed(true).open(&path).unwrap();
+    let sealed = Channel::seal_options().crashed(true).seal(&path).unwrap();
+    assert_eq!(sealed.end.position, synced);
+    let channel = Channel::open(&path).unwrap();
+    assert_eq!(channel.end_point().unwrap(), sealed.end);
+    assert_eq!(channel.records_from(Start::Last(3)).unwrap().count(), 3);
+    assert_eq!(channel.records_from(Start::End).unwrap().count(), 0);
+}
+
+#[test]
+fn a_handle_knows_that_a_channel_has_ended_and_is_durable() {
+    let dir = dir();
+    let mut writer =
+        Writer::options().capacity(4096).max_record_len(1000).create(dir.path().join("a.kek")).unwrap();
+    let handle = writer.sync_handle();
+    while writer.append(&[7; 1000]).is_ok() {}
+    let end = writer.synced_tail();
+    assert!(end > writer.tail(), "the terminal frame is synced too");
+    writer.sync().unwrap();
+    assert_eq!((handle.sync().unwrap(), handle.synced_tail(), writer.synced_tail()), (end, end, end));
+    writer.close().unwrap();
+    assert_eq!(handle.sync().unwrap(), end);
+}
+
+#[test]
+fn sealing_makes_an_end_durable_that_is_not_known_to_be() {
+    let dir = dir();
+    let path = dir.path().join("a.kek");
+    let mut writer = writer(&path, Durability::Never);
+    append(&mut writer, 3);
+    writer.close().unwrap();
+    let synced_on_the_disk = || {
+        let copy = dir.path().join("copy.kek");
+        std::fs::copy(&path, &copy).unwrap();
+        Channel::open(&copy).unwrap().synced_tail()
+    };
+    assert_eq!(synced_on_the_disk().offset(), 0);
+    let before = Channel::open(&path).unwrap().verify(|_| ()).unwrap();
+    let sealed = Channel::seal(&path);
+    assert!(matches!(sealed, Err(SealError::Ended { state: State::Closed, .. })), "{sealed:?}");
+    assert!(synced_on_the_disk() > before.position);
+    assert_eq!(Channel::open(&path).unwrap().verify(|_| ()).unwrap(), before);
 }

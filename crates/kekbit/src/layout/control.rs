@@ -19,7 +19,7 @@
 //! ```
 //!
 //! A slot is written to the disk by the sync that comes **after** the one that it tells of, so what it says was already
-//! true when it was written; it may lag the truth by one sync. It does not where more depends on it: at the end of a
+//! true when it was written; it may lag the truth by one sync, and by 17 where each record is synced. It does not where more depends on it: at the end of a
 //! channel, and in a channel without checksums, a sync is followed by another one of this page alone.
 
 use super::frame::Salt;

@@ -269,7 +269,9 @@ pub(crate) fn end_of_content(file: &File, from: u64, to: u64) -> io::Result<u64>
         // Data begin at a block, which is a multiple of 8; `at` is one too, or there already.
         at = at.max(next_data(file, at, to) & !7);
         let piece = &mut piece[..PIECE.min(to.saturating_sub(at)) as usize];
-        file.read_exact_at(piece, at)?;
+        if read_at(file, piece, at)? < piece.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
             end = (at + round_up(last as u64 + 1, 8)).min(to);
         }
