@@ -44,7 +44,7 @@ impl Look {
 
     /// Whether this is about what can be read, by whoever trusts nobody.
     pub fn reads_all(&self) -> bool {
-        !self.live && self.what % 8 == 0
+        !self.live && self.what & 15 == 0
     }
 
     /// Where to begin to read: a number of `input` that is likely to be near `marks`.
@@ -65,11 +65,16 @@ impl Look {
     pub fn at(&self, place: &mut Place, len: u64, input: &mut Input<'_>, marks: &[u64]) {
         self.read(place, len, self.start(input, marks));
         if self.seal {
-            seal(place, len);
+            seal(place, len, self.what & 1 != 0);
         }
     }
 
     fn read(&self, place: &Place, len: u64, start: Start) {
+        match self.what & 15 {
+            8 | 9 => return copy(place, len, start),
+            10 => return survey(place, len),
+            _ => {}
+        }
         let options = Channel::options().verify(self.verify).stored(self.stored).random_access(self.random);
         let channel = match options.open(place.path()) {
             Ok(channel) => channel,
@@ -81,7 +86,7 @@ impl Look {
             }
         };
         let bounds = Bounds::of(&channel, len);
-        match self.what % 8 {
+        match self.what & 7 {
             0 => bounds.check_all(channel.records()),
             1 => {
                 if let Ok(records) = channel.records_from(start) {
@@ -220,6 +225,46 @@ impl Bounds {
     }
 }
 
+/// The reader that copies finds what one finds that maps the file and verifies everything.
+fn copy(place: &Place, len: u64, start: Start) {
+    let options = Channel::options().verify(Verify::Always);
+    let copying = options.clone().copying(place.path());
+    let (mut copying, channel) = match (copying, options.open(place.path())) {
+        (Ok(copying), Ok(channel)) => (copying, channel),
+        (Err(_), Err(_)) => return,
+        (a, b) => panic!("{a:?} is not {b:?}"),
+    };
+    let bounds = Bounds::of(&channel, len);
+    let mapped = channel.reader(start);
+    let (Ok(()), Ok(mut mapped)) = (copying.seek(start), mapped) else { return };
+    let mut count = 0;
+    loop {
+        match (copying.try_next(), mapped.try_next()) {
+            (Ok(Some(a)), Ok(Some(b))) => {
+                bounds.check(&a);
+                assert_eq!((a.position(), a.sequence(), a.stored()), (b.position(), b.sequence(), b.stored()));
+                count += 1;
+                assert!(count <= bounds.most_records());
+            }
+            (Ok(None), Ok(None)) => break,
+            (Err(_), Err(_)) => return,
+            (a, b) => panic!("{a:?} is not {b:?}"),
+        }
+    }
+    assert_eq!((copying.end(), copying.sequence()), (mapped.end(), mapped.sequence()));
+}
+
+/// What salvaging would save lies in the file, too.
+fn survey(place: &Place, len: u64) {
+    let Ok(found) = Channel::salvage_options().survey(place.path(), |_| ()) else { return };
+    assert!(found.records <= len / 8 && found.gaps.len() as u64 <= found.gap_count);
+    let mut last = 0;
+    for gap in &found.gaps {
+        assert!(last <= gap.from.offset() && gap.from <= gap.to && gap.to.offset() <= len);
+        last = gap.to.offset();
+    }
+}
+
 /// What a header says, and what is known of a channel without reading it.
 fn describe(channel: &Channel) {
     assert!(channel.synced_tail().offset() <= channel.capacity() && channel.reserved() <= channel.capacity());
@@ -230,12 +275,16 @@ fn describe(channel: &Channel) {
 }
 
 /// Seals the file: if that succeeds, it reads as before, and has ended.
-fn seal(place: &mut Place, len: u64) {
+fn seal(place: &mut Place, len: u64, discard: bool) {
     let before = contents(place);
-    let sealed = Channel::seal(place.path());
+    let sealed = Channel::seal_options().discard(discard).seal(place.path());
     place.look_up();
     match sealed {
         Ok(sealed) => {
+            if let Some(cut) = &sealed.cut {
+                assert!(!discard && cut.position == sealed.end.position && cut.len <= len);
+                std::fs::remove_file(&cut.path).expect("what was cut off is kept");
+            }
             let (records, state, _) = before.expect("what was sealed could be read");
             assert_eq!(state, sealed.before);
             let (after, state, end) = contents(place).expect("what was sealed can be read");

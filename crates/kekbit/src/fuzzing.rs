@@ -9,7 +9,7 @@ use crate::layout::entry::{Entry, Mark};
 use crate::layout::frame::{Checksum, Kind, Salt};
 use crate::layout::{attributes, control, crc, entry, frame, header};
 use crate::memory::Memory;
-use crate::publish::Window;
+use crate::publish::{Place, Window};
 use crate::stages::StageLayout;
 use crate::{Position, cursor};
 
@@ -200,7 +200,7 @@ pub enum Found {
 /// A cursor over plain memory.
 #[derive(Debug)]
 pub struct Walk<'m> {
-    cursor: Cursor<Plain<'m>>,
+    cursor: Cursor<Window<Plain<'m>>>,
     memory: &'m [u8],
     growth: Reach,
 }
@@ -292,9 +292,17 @@ struct Reach {
     durable: u64,
 }
 
-impl Growth for Reach {
-    fn data_len(&self) -> Result<u64, ReadError> {
-        Ok(self.grown)
+impl<M: Memory> Growth<Window<M>> for Reach {
+    fn grow(&self, window: &mut Window<M>, _: u64) -> Result<bool, ReadError> {
+        let grown = self.grown > window.bound();
+        if grown {
+            window.set_bound(self.grown);
+        }
+        Ok(grown)
+    }
+
+    fn jump(&self, window: &mut Window<M>, at: u64) -> Result<bool, ReadError> {
+        Ok(window.move_to(at) || (self.grow(window, at)? && window.move_to(at)))
     }
 
     fn durable_tail(&self) -> u64 {
