@@ -292,8 +292,8 @@ struct Reach {
     durable: u64,
 }
 
-impl<'m> Growth<Window<Plain<'m>>> for Reach {
-    fn grow(&self, window: &mut Window<Plain<'m>>, _: u64) -> Result<bool, ReadError> {
+impl<M: Memory> Growth<Window<M>> for Reach {
+    fn grow(&self, window: &mut Window<M>, _: u64) -> Result<bool, ReadError> {
         let grown = self.grown > window.bound();
         if grown {
             window.set_bound(self.grown);
@@ -301,7 +301,7 @@ impl<'m> Growth<Window<Plain<'m>>> for Reach {
         Ok(grown)
     }
 
-    fn jump(&self, window: &mut Window<Plain<'m>>, at: u64) -> Result<bool, ReadError> {
+    fn jump(&self, window: &mut Window<M>, at: u64) -> Result<bool, ReadError> {
         Ok(window.move_to(at) || (self.grow(window, at)? && window.move_to(at)))
     }
 
