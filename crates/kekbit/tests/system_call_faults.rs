@@ -168,7 +168,7 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
         "pread64" if about(", 32, ") || about(", 512, ") => {
             "an entry of the index, or the trail: without it one walks further"
         }
-        "pread64" if about(", 24, ") && fault.nth > 8 => {
+        "pread64" if about(", 24, ") && fault.nth > 3 => {
             "the slots: what they said when the channel was opened counts"
         }
         "lseek" => "holes are read like zeros",
