@@ -265,9 +265,16 @@ fn keep_entries(map: &Map, channel: &Channel, tail: u64) -> u64 {
     kept
 }
 
-/// The counter of the newest valid slot.
+/// The counter of the newest valid slot. No writer counts so far that none could follow: such slots are wiped out.
 fn newest_slot(map: &Map, channel: &Channel) -> u64 {
     let header = channel.header();
-    let read = |at| Slot::decode(&map.words::<SLOT>(header.regions.control + at), header.mixing());
-    Slot::newer(read(SLOTS[0]), read(SLOTS[1])).map_or(0, |slot| slot.counter)
+    let at = SLOTS.map(|slot| header.regions.control + slot);
+    let [a, b] = at.map(|at| Slot::decode(&map.words::<SLOT>(at), header.mixing()));
+    match Slot::newer(a, b).map_or(0, |slot| slot.counter) {
+        counter if counter < 1 << 62 => counter,
+        _ => {
+            at.into_iter().for_each(|at| map.store_words(at, &[0; SLOT]));
+            0
+        }
+    }
 }

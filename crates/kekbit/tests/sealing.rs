@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Mount, bytes, data_offset, names_in, record};
-use kekbit::{Channel, Cut, SealError, Sealed, State, Writer};
+use kekbit::{Channel, Checksum, Cut, SealError, Sealed, State, Writer};
 
 const LEN: usize = 100;
 /// Bytes of a frame with a record of `LEN` bytes.
@@ -297,4 +297,27 @@ fn what_the_disk_has_lost_behind_clean_pages_is_there_after_sealing() {
     let payloads = common::payloads(&channel);
     assert!(payloads.iter().enumerate().all(|(n, payload)| *payload == record(n as u64, 200)));
     drop(channel);
+}
+
+#[test]
+fn a_slot_whose_number_has_no_next_one_does_not_keep_the_end_from_counting() {
+    let dir = common::dir();
+    let path = dir.path().join("a.kek");
+    let mut writer = Writer::options().capacity(64 << 10).checksum(Checksum::None).create(&path).unwrap();
+    writer.append(b"one").unwrap();
+    writer.sync().unwrap();
+    writer.abandon();
+    let mut file = std::fs::read(&path).unwrap();
+    let (synced, counter) = (16_u64, (1_u64 << 63) - 1);
+    let mut slot = [synced.to_le_bytes(), counter.to_le_bytes()].concat();
+    let check = crc32c::crc32c(&slot) ^ common::mix(&file, u64::MAX, 0);
+    slot.extend(u64::from(check).to_le_bytes());
+    let at = 4096 + 3072;
+    file[at..at + 24].copy_from_slice(&slot);
+    // A copy, of which nothing is believed but what a slot says.
+    let copy = dir.path().join("copy.kek");
+    std::fs::write(&copy, file).unwrap();
+    assert_eq!(Channel::open(&copy).unwrap().synced_tail().offset(), synced);
+    let sealed = Channel::seal(&copy).unwrap();
+    assert_eq!(Channel::open(&copy).unwrap().verify(|_| ()).unwrap(), sealed.end);
 }
