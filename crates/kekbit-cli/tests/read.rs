@@ -428,3 +428,22 @@ fn untrusted_prints_the_same_and_says_the_same() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_fails(&kek().args(["cat", "--untrusted"]).arg(&fifo).run(""), 3, "not a regular file");
 }
+
+#[test]
+fn the_last_durable_records_are_counted_from_the_synced_tail() {
+    let place = Place::new();
+    let path = place.path("a.kek");
+    let mut writer = kekbit::Writer::create(&path).unwrap();
+    for text in ["one", "two", "three", "four"] {
+        writer.append(text.as_bytes()).unwrap();
+        if text == "three" {
+            writer.sync().unwrap();
+        }
+    }
+    let tail = |arguments: &[&str]| stdout_of(kek().args(["tail", "-n", "2"]).args(arguments).arg(&path));
+    assert_eq!(tail(&[]), "three\nfour\n");
+    assert_eq!(tail(&["--durable"]), "two\nthree\n");
+    writer.close().unwrap();
+    assert_eq!(tail(&["--durable"]), "three\nfour\n");
+    assert_eq!(tail(&["--durable", "--untrusted"]), "three\nfour\n");
+}

@@ -574,3 +574,18 @@ fn without_checksums_nothing_past_the_last_sync_of_another_boot_is_saved() {
     assert_eq!((salvaged.records, gaps.len()), (10, 1));
     assert_eq!((gaps[0].from.offset(), gaps[0].resumes), (10 * FRAME, false));
 }
+
+#[test]
+fn after_a_crash_of_the_file_system_alone_only_what_was_synced_is_saved_without_checksums() {
+    let dir = common::dir();
+    let (from, to) = (dir.path().join("from.kek"), dir.path().join("to.kek"));
+    let mut writer = Writer::options().capacity(64 << 10).checksum(Checksum::None).create(&from).unwrap();
+    writer.append(b"synced").unwrap();
+    writer.sync().unwrap();
+    writer.append(b"in memory only").unwrap();
+    writer.abandon();
+    assert_eq!(Channel::salvage_options().survey(&from, |_| ()).unwrap().records, 2);
+    let salvaged = Channel::salvage_options().crashed(true).run(&from, &to, |_| ()).unwrap();
+    assert_eq!((salvaged.records, salvaged.gap_count), (1, 1), "{salvaged:?}");
+    assert_eq!(common::payloads(&Channel::open(&to).unwrap()), [b"synced"]);
+}
