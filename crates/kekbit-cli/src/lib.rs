@@ -2,13 +2,13 @@
 //!
 //! Each verb has a file of its own, which begins with what it accepts and what it does; what they share:
 //!
-//! - [`values`]: sizes, durations, positions, times
-//! - [`input`], [`split`], [`arrival`]: bytes from files and standard input, records from bytes, and their times
-//! - [`source`]: channels that are mapped, or copied out of their files
-//! - [`output`], [`pipe`]: the forms in which records are printed, and what they often go through
-//! - [`signals`], [`progress`], [`exit`]: signals, progress bars, exit codes and diagnostics
+//! - `values`: sizes, durations, positions, times
+//! - `input`, `split`, `arrival`: bytes from files and standard input, records from bytes, and their times
+//! - `source`: channels that are mapped, or copied out of their files
+//! - `output`, `pipe`: the forms in which records are printed, and what they often go through
+//! - `signals`, `progress`, `exit`: signals, progress bars, exit codes and diagnostics
 //!
-//! It is the program `kek` and no library for others: its face is [`main`].
+//! It is the program `kek` and no library for others: its face is `main`.
 
 #![forbid(unsafe_code)]
 
