@@ -67,8 +67,8 @@ where
         if self.advance()? || self.wait_for_record(wait)? { Ok(Some(self.current())) } else { Ok(None) }
     }
 
-    /// Takes the next record, if it is there.
-    #[inline]
+    /// Takes the next record, if it is there. In a function of its own it costs a fifth more.
+    #[inline(always)]
     fn advance(&mut self) -> Result<bool, ReadError> {
         match self.cursor.step(&self.source)? {
             Step::Record if self.skip == Skip::None => {
