@@ -269,6 +269,11 @@ fn measure(name: &str, writer: &mut Writer, args: &SyncBytesArgs) -> Result<()> 
         }
         bytes.push(written(&args.dir)? - before);
     }
+    // Which of them wrote more than four pages.
+    let many: Vec<_> = (1..).zip(&bytes).filter(|(_, bytes)| **bytes > 16 << 10).collect();
+    for (nth, bytes) in many {
+        println!("{name}: sync {nth} wrote {bytes} bytes");
+    }
     bytes.sort_unstable();
     let mean = bytes.iter().sum::<u64>() / bytes.len() as u64;
     println!("{name:44} {:>10} {mean:>10} {:>10}", bytes[bytes.len() / 2], bytes[bytes.len() - 1]);

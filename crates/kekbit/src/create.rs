@@ -150,8 +150,11 @@ impl<C: Chain> WriterOptions<C> {
         };
         if zeroes {
             // Of a reused file everything has been written already. A failure costs speed only: the space is reserved.
-            let from = round_up(metadata.len(), PAGE).max(data);
-            let _ = file::write_zeros(file, from.min(data + reserved), data + reserved);
+            // The first pages of the index too, or the first sync that writes one would have to change the file's metadata.
+            let written = round_up(metadata.len(), PAGE);
+            let front = data.min(FIRST_FOR_SYNCS);
+            let _ = file::write_zeros(file, written.min(front), front);
+            let _ = file::write_zeros(file, written.max(data).min(data + reserved), data + reserved);
         }
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
         file::write_all_at(file, &page, 0).creating("write", path)?;

@@ -22,7 +22,8 @@ pub enum Durability {
     /// has been synced. The kernel may then use large pages, which
     /// makes a fresh file on a disk several times faster, and each [`Writer::sync`](crate::Writer::sync) write more.
     Never,
-    /// When the channel ends, and whenever [`Writer::sync`](crate::Writer::sync) is called.
+    /// When the channel ends, and whenever [`Writer::sync`](crate::Writer::sync) is called. Who calls that very often should
+    /// choose one of the following, for which the file is made ready so that each sync writes less.
     #[default]
     AtEnd,
     /// Whenever this long has passed since the last sync and something was appended: by a thread that belongs to the
