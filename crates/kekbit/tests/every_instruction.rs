@@ -671,7 +671,7 @@ fn a_kill_after_any_number_of_instructions_leaves_what_was_before_or_what_comes_
         let mut numbers = campaign.numbers(1);
         let mut stride = |k: u64| match (is_long(), is_vast, what) {
             (true, false, _) => 1,
-            (true, true, _) => 1 + numbers.below(200),
+            (true, true, _) => 1 + numbers.below(400 + k / 50),
             (false, _, "instructions") => 1 + numbers.below(400 + 2 * k),
             (false, ..) => 1 + numbers.below(4 + k / 4),
         };
