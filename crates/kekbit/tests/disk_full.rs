@@ -367,7 +367,7 @@ fn at_whatever_page_the_disk_is_full_nothing_is_lost() {
                 // Header, control page, index and the first page of data.
                 assert_eq!(records.is_some(), pages >= 4, "{pages} pages, {durability:?}, {prepare:?}");
                 appended.extend(records);
-                std::fs::remove_file(&path).unwrap();
+                free(&path);
                 done += 1;
             }
         }
@@ -400,7 +400,7 @@ fn a_full_disk_of_ext4_is_a_typed_error_and_the_writer_goes_on() {
                     records.is_some_and(|records| records > 50),
                     "{records:?} {durability:?}, {prepare:?}"
                 );
-                std::fs::remove_file(&path).unwrap();
+                free(&path);
             }
         }
     }
