@@ -280,7 +280,11 @@ fn what_the_disk_has_lost_behind_clean_pages_is_there_after_sealing() {
     }
     let blocks = writer.tail().offset() as usize / BLOCK;
     writer.abandon();
-    File::open(&path).unwrap().sync_all().unwrap();
+    let file = File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    // Keeps the pages in memory, from which the kernel might drop them, being clean.
+    let pinned = memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap();
+    pinned.lock().unwrap();
     // The pages are clean, and what the disk has of them is lost: so it is when writing them back has failed.
     let content = std::fs::read(&path).unwrap();
     let data = data_offset(&content) as usize;
@@ -288,6 +292,7 @@ fn what_the_disk_has_lost_behind_clean_pages_is_there_after_sealing() {
         disk.overwrite(disk.find(page), &[0; BLOCK]);
     }
     assert_eq!(Channel::seal(&path).unwrap().end.sequence, 1000);
+    drop((pinned, file));
     // From here on only what is on the disk counts.
     disk.unmount();
     disk.mount().unwrap();
