@@ -30,6 +30,11 @@ fn take(reader: &mut Reader) -> Vec<u64> {
     taken
 }
 
+/// A child that another test is just starting may have the writer's lock for a moment.
+fn wait_until_released(path: &std::path::Path) {
+    wait_until("the lock's release", || !Channel::open(path).unwrap().writer_lives().unwrap());
+}
+
 fn append(writer: &mut Writer, count: u64) -> Position {
     let mut last = writer.tail();
     for _ in 0..count {
@@ -152,7 +157,7 @@ fn a_handle_does_not_keep_the_writer_alive_and_says_what_was_durable() {
     assert_eq!(tail, writer.tail());
     let lost = append(&mut writer, 1);
     drop(writer);
-    assert!(!Channel::open(&path).unwrap().writer_lives().unwrap());
+    wait_until_released(&path);
     assert_eq!(handle.wait_for(durable).unwrap(), tail);
     assert!(matches!(handle.wait_for(lost), Err(SyncError::Gone)));
     assert!(matches!(handle.sync(), Err(SyncError::Gone)));
@@ -294,6 +299,7 @@ fn a_channel_that_was_closed_without_a_sync_ends_a_durable_reader_as_unsynced() 
     let mut writer = writer(&path, Durability::Never);
     append(&mut writer, 2);
     writer.close().unwrap();
+    wait_until_released(&path);
     let mut reader = Channel::open(&path).unwrap().reader(Start::Beginning).unwrap();
     reader.set_durable(true);
     assert_eq!((take(&mut reader), reader.check_end().unwrap()), (vec![], Some(End::Unsynced)));
@@ -340,6 +346,7 @@ fn after_a_crash_of_the_file_system_alone_what_was_not_synced_is_torn_to_whoever
     let synced = writer.synced_tail();
     append(&mut writer, 2);
     writer.abandon();
+    wait_until_released(&path);
     // What a lost page shows.
     let mut bytes = std::fs::read(&path).unwrap();
     let at = (common::data_offset(&bytes) + synced.offset()) as usize;
@@ -370,6 +377,7 @@ fn what_nobody_has_synced_is_not_durable_because_a_crash_is_told_of() {
     writer.sync().unwrap();
     append(&mut writer, 2);
     writer.abandon();
+    wait_until_released(&path);
     let mut reader = Channel::options().crashed(true).open(&path).unwrap().reader(Start::Beginning).unwrap();
     reader.set_durable(true);
     assert_eq!((take(&mut reader), reader.check_end().unwrap()), (vec![0, 1], Some(End::Unsynced)));
@@ -389,6 +397,7 @@ fn nothing_leads_behind_the_end_that_sealing_has_made() {
         append(&mut writer, 1);
     }
     writer.abandon();
+    wait_until_released(&path);
     let mut bytes = std::fs::read(&path).unwrap();
     let at = (common::data_offset(&bytes) + synced.offset()) as usize;
     bytes[at + 8..at + 16].fill(0xEE);
@@ -425,6 +434,7 @@ fn sealing_makes_an_end_durable_that_is_not_known_to_be() {
     let mut writer = writer(&path, Durability::Never);
     append(&mut writer, 3);
     writer.close().unwrap();
+    wait_until_released(&path);
     let synced_on_the_disk = || {
         let copy = dir.path().join("copy.kek");
         std::fs::copy(&path, &copy).unwrap();
