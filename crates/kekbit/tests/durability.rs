@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Child, dir, patience, record, repair_header, role, say, wait_until};
+use common::{Child, dir, patience, record, repair_header, role, say, wait_until, wait_until_released};
 use kekbit::{
     Channel, CreateError, Durability, End, Position, ReadError, Reader, SealError, SharedWriter, Start,
     State, SyncError, Writer,
@@ -28,11 +28,6 @@ fn take(reader: &mut Reader) -> Vec<u64> {
         taken.push(next.sequence());
     }
     taken
-}
-
-/// A child that another test is just starting may have the writer's lock for a moment.
-fn wait_until_released(path: &std::path::Path) {
-    wait_until("the lock's release", || !Channel::open(path).unwrap().writer_lives().unwrap());
 }
 
 fn append(writer: &mut Writer, count: u64) -> Position {

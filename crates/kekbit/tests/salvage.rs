@@ -122,6 +122,7 @@ impl Model {
             frames.push(Frame { from, covered: to, to, first_sequence, payloads: Vec::new() });
         } else {
             writer.abandon();
+            common::wait_until_released(path);
         }
         let original = std::fs::read(path).unwrap();
         Model { first_sequence, frames, has_terminal, stamped, original }
@@ -567,6 +568,7 @@ fn without_checksums_nothing_past_the_last_sync_of_another_boot_is_saved() {
         }
     }
     writer.abandon();
+    common::wait_until_released(&path);
     std::fs::copy(&path, &copy).unwrap();
     // In the boot in which it was written everything is there.
     assert_eq!(salvage(&path, &dir.path().join("saved.kek")).0.records, 30);
@@ -584,6 +586,7 @@ fn after_a_crash_of_the_file_system_alone_only_what_was_synced_is_saved_without_
     writer.sync().unwrap();
     writer.append(b"in memory only").unwrap();
     writer.abandon();
+    common::wait_until_released(&from);
     assert_eq!(Channel::salvage_options().survey(&from, |_| ()).unwrap().records, 2);
     let salvaged = Channel::salvage_options().crashed(true).run(&from, &to, |_| ()).unwrap();
     assert_eq!((salvaged.records, salvaged.gap_count), (1, 1), "{salvaged:?}");

@@ -22,6 +22,7 @@ fn abandoned(path: &Path, count: u64) -> Vec<u8> {
         writer.append(&bytes(n, LEN)).unwrap();
     }
     writer.abandon();
+    common::wait_until_released(path);
     std::fs::read(path).unwrap()
 }
 
@@ -125,6 +126,7 @@ fn nothing_is_cut_off_where_nothing_was_lost() {
     // A claim that came to nothing leaves bytes behind the tail.
     writer.claim(100).unwrap().fill(7);
     writer.abandon();
+    common::wait_until_released(&path);
     // A copy with nothing but zeros behind the tail.
     let copy = dir.path().join("copy.kek");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -182,6 +184,7 @@ fn sealing_writes_again_what_only_the_page_cache_may_have() {
     }
     let tail = writer.tail().offset();
     writer.abandon();
+    common::wait_until_released(&path);
     // Now everything is on the disk and clean, as it is after a failed write that nobody was told of.
     File::open(&path).unwrap().sync_all().unwrap();
     let Some(before) = bytes_dirtied() else {
@@ -280,6 +283,7 @@ fn what_the_disk_has_lost_behind_clean_pages_is_there_after_sealing() {
     }
     let blocks = writer.tail().offset() as usize / BLOCK;
     writer.abandon();
+    common::wait_until_released(&path);
     let file = File::open(&path).unwrap();
     file.sync_all().unwrap();
     // Keeps the pages in memory, from which the kernel might drop them, being clean.
@@ -312,6 +316,7 @@ fn a_slot_whose_number_has_no_next_one_does_not_keep_the_end_from_counting() {
     writer.append(b"one").unwrap();
     writer.sync().unwrap();
     writer.abandon();
+    common::wait_until_released(&path);
     let mut file = std::fs::read(&path).unwrap();
     let (synced, counter) = (16_u64, (1_u64 << 63) - 1);
     let mut slot = [synced.to_le_bytes(), counter.to_le_bytes()].concat();

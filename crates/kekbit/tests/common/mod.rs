@@ -35,6 +35,12 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
+/// Waits until nobody has the lock of a writer that is dead: a child that another test is just starting may have it for a
+/// moment.
+pub(crate) fn wait_until_released(path: impl AsRef<Path>) {
+    wait_until("the lock's release", || !Channel::open(&path).unwrap().writer_lives().unwrap());
+}
+
 /// Asks again and again until `condition` holds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
