@@ -11,7 +11,8 @@ use crate::values::counted;
 /// End a channel whose writer is dead
 ///
 /// Checks every record and ends the channel behind the last good one, durably. It refuses while the writer lives, and
-/// where there is damage that a crash cannot have made. A channel that has ended already is left as it is.
+/// where there is damage that a crash cannot have made. A channel that has ended already stays as it
+/// is; if its end is not known to be on the disk, it is synced.
 ///
 /// After a crash of the file system alone, which was then mounted again without a restart of the machine, what was not
 /// synced looks like such damage: --crashed tells it for what it is.

@@ -96,8 +96,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`SealError::WriterLives`] as long as it does, [`SealError::Ended`] if there is a terminal frame already,
-    /// [`SealError::Damaged`] if there is damage where a crash cannot have made it, [`SealError::NoSpaceForCut`] if what
+    /// [`SealError::WriterLives`] as long as it does, [`SealError::Ended`] if there is a terminal frame already, which
+    /// is durable then, if it was not before, [`SealError::Damaged`] if there is damage where a crash cannot have made it, [`SealError::NoSpaceForCut`] if what
     /// is cut off cannot be kept.
     pub fn seal(path: impl AsRef<Path>) -> Result<Sealed, SealError> {
         Channel::seal_options().seal(path)

@@ -39,7 +39,8 @@ const SMALL: usize = 256;
 ///
 /// Every append outlives this process as soon as it returns. Whether it outlives a power cut is chosen by
 /// [`Durability`](crate::Durability). After a sync that has failed, by whomever, nothing more is appended and the channel is
-/// not closed: an append that had begun by then may still become visible.
+/// not closed: an append that had begun by then may still become visible. If it is the last sync that fails, that of the end,
+/// the channel reads as ended; [`Channel::seal`](crate::Channel::seal) then makes that durable.
 ///
 /// # Example: write and read back
 ///
