@@ -279,7 +279,7 @@ impl Wreck {
         let known = header.boot_id != [0; 16] && header.inode == metadata.ino();
         let same_boot = known && header.boot_id == boot_id() && !crashed;
         let first_sequence = header.first_sequence;
-        let survey = Survey::new(&self.file, metadata.len(), header, layout, same_boot)
+        let mut survey = Survey::new(&self.file, metadata.len(), header, layout, same_boot)
             .map_err(SalvageError::reading)?;
         let mut report = Report { copy, watch, gaps: Vec::new(), gap_count: 0, gap_bytes: 0 };
         let Found { records, terminal, next_sequence } = survey.run(&mut report)?;
