@@ -13,7 +13,11 @@ mod crc;
 mod durable;
 mod new;
 mod old;
+#[allow(dead_code, reason = "the workloads are about to be built on it")]
+mod peer;
 mod raw;
+#[allow(dead_code, reason = "the workloads are about to be built on it")]
+mod sample;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
