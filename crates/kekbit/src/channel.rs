@@ -171,6 +171,7 @@ impl Channel {
         Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
     }
 
+    #[inline]
     pub(crate) fn layout(&self) -> &StageLayout {
         &self.inner.layout
     }
@@ -205,7 +206,7 @@ impl Channel {
 
     /// The records that are there: a plain iterator that ends at the tail. When more have been appended, it goes on.
     pub fn records(&self) -> Records<'_> {
-        Records { channel: self, cursor: self.cursor(), skip: Skip::None, end: None, failed: false }
+        Records::new(self, self.cursor(), Skip::None)
     }
 
     /// The records from `start` on.
@@ -214,9 +215,9 @@ impl Channel {
     ///
     /// See [`SeekError`].
     pub fn records_from(&self, start: Start) -> Result<Records<'_>, SeekError> {
-        let mut records = self.records();
-        records.skip = seek::seek(self, &mut records.cursor, start)?;
-        Ok(records)
+        let mut cursor = self.cursor();
+        let skip = seek::seek(self, &mut cursor, start)?;
+        Ok(Records::new(self, cursor, skip))
     }
 
     /// A reader of its own, from `start` on, that follows the channel while it is written.
@@ -504,6 +505,7 @@ impl<M: Memory> Source<Window<M>> for Channel {
         Channel::heartbeat_nanos(self)
     }
 
+    #[inline]
     fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r> {
         Record::new(stored, position, sequence, self)
     }

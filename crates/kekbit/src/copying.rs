@@ -270,6 +270,7 @@ pub(crate) struct Copied {
     at: u64,
     /// The payload that was taken last: inside the copy.
     payload: (u64, u64),
+    limit: u64,
 }
 
 impl Copied {
@@ -284,7 +285,7 @@ impl Copied {
     /// Forgets everything but `bytes`, at least a word, and moves there.
     fn replace(&mut self, at: u64, bytes: Vec<u8>) {
         assert!(bytes.len() as u64 >= WORD && bytes.len().is_multiple_of(8));
-        *self = Copied { bytes, from: at, at, payload: (at, 0) };
+        *self = Copied { bytes, from: at, at, payload: (at, 0), limit: self.limit };
     }
 }
 
@@ -310,6 +311,15 @@ impl Place for Copied {
         self.payload = (self.at + WORD, head.len());
         self.at = end;
         true
+    }
+
+    #[inline]
+    fn take_below_limit(&mut self, head: Head) -> bool {
+        self.at + frame_len(head.len()) + WORD <= self.limit && self.take(head)
+    }
+
+    fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
     }
 
     fn enter(&mut self) -> bool {
@@ -422,7 +432,7 @@ impl Opened {
 
     /// A cursor over copies where `entry` leads to, if the file reaches that far.
     fn cursor_at(&self, entry: &Entry) -> Result<Option<Cursor<Copied>>, ReadError> {
-        let mut place = Copied { bytes: Vec::new(), from: 0, at: 0, payload: (0, 0) };
+        let mut place = Copied { bytes: Vec::new(), from: 0, at: 0, payload: (0, 0), limit: u64::MAX };
         let there = self.jump(&mut place, entry.position)?;
         Ok(there.then(|| Cursor::new(place, entry.sequence, self.rules())))
     }

@@ -9,7 +9,7 @@
 
 use crate::Position;
 use crate::error::ReadError;
-use crate::layout::crc::crc32c_padded;
+use crate::layout::crc::{Short, crc32c_padded};
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, batch_records, frame_len};
 use crate::publish::Place;
 
@@ -29,6 +29,9 @@ impl Belief {
     pub(crate) const LIVE: Belief = Belief { written: 0, sound: u64::MAX, believed: u64::MAX };
 }
 
+/// Payloads up to this length are checked by code without a call.
+const SHORT: u64 = 128;
+
 /// How a cursor checks what it finds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
@@ -40,13 +43,6 @@ pub(crate) struct Rules {
     /// Bytes that the stages add to each record: none is shorter.
     pub(crate) around: u32,
     pub(crate) max_record_len: u32,
-}
-
-impl Rules {
-    /// Whether a record needs more than the comparison of its length, if the reader stops at the durable tail or not.
-    fn is_careful(&self, durable: bool) -> bool {
-        self.verify || durable || self.belief.believed != u64::MAX
-    }
 }
 
 /// What a step has found.
@@ -103,8 +99,10 @@ pub(crate) struct Cursor<P> {
     /// Position of the record that was taken last.
     taken: u64,
     rules: Rules,
-    /// Whether a record needs more than the comparison with `span`.
-    careful: bool,
+    /// Up to where the caller lets [`Cursor::take_record`] go.
+    limit: u64,
+    /// The checksum of short records, if there is one, and the processor has it.
+    short: Option<Short>,
     /// Nothing at or past this position is taken without asking for the durable tail anew; `u64::MAX`: nobody cares.
     durable: u64,
     /// Whether the last step has stopped there.
@@ -119,25 +117,38 @@ impl<P: Place> Cursor<P> {
     pub(crate) fn new(window: P, first_sequence: u64, rules: Rules) -> Cursor<P> {
         let least = (Kind::Record as u32) << 28 | rules.around;
         let span = rules.max_record_len.saturating_sub(rules.around);
-        Cursor {
+        let mut cursor = Cursor {
             window,
             sequence: first_sequence,
             batch: (0, 0),
             taken: 0,
             rules,
-            careful: rules.is_careful(false),
+            limit: u64::MAX,
+            short: Short::new().filter(|_| rules.checksum == Checksum::Crc32c),
             durable: u64::MAX,
             held_back: false,
             least,
             span,
-        }
+        };
+        cursor.set_limit(u64::MAX);
+        cursor
+    }
+
+    /// Lets [`Cursor::take_record`] take records up to `limit`, as far as they need no more than it looks at.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        // Where not everything is believed each record is looked at. A frame that ends at the durable tail, which lies
+        // between frames, is the last before it; the limit counts the word behind it.
+        let plain = self.rules.belief.believed == u64::MAX;
+        let limit = limit.min(self.durable.saturating_add(WORD));
+        self.window.set_limit(if plain { limit } else { 0 });
     }
 
     /// Whether to stop at the durable tail: what lies past it is not looked at.
     pub(crate) fn set_durable(&mut self, durable: bool) {
         self.durable = if durable { 0 } else { u64::MAX };
-        self.careful = self.rules.is_careful(durable);
         self.held_back = false;
+        self.set_limit(self.limit);
     }
 
     /// Whether the last step has stopped at the durable tail.
@@ -150,6 +161,7 @@ impl<P: Place> Cursor<P> {
         let at = self.window.at();
         if at >= self.durable {
             self.durable = growth.durable_tail();
+            self.set_limit(self.limit);
         }
         at >= self.durable
     }
@@ -226,22 +238,46 @@ impl<P: Place> Cursor<P> {
         Ok(if self.is_written() { Silence::Broken } else { Silence::Final })
     }
 
-    /// Takes the next record, if there is one.
-    #[inline]
-    pub(crate) fn step(&mut self, growth: &impl Growth<P>) -> Result<Step, ReadError> {
-        let head = self.window.head();
-        if !self.careful && head.kl().wrapping_sub(self.least) <= self.span {
-            let at = self.position();
-            if self.window.take(head) {
-                self.taken = at;
-                self.sequence += 1;
-                return Ok(Step::Record);
-            }
+    /// Takes the next record if it is there, lies below the limit, and nothing speaks against it. Otherwise `false`, and
+    /// nothing: [`Cursor::step`] then tells.
+    #[inline(always)]
+    pub(crate) fn take_record(&mut self) -> bool {
+        let (at, head) = (self.window.at(), self.window.head());
+        if head.kl().wrapping_sub(self.least) > self.span || !self.window.take_below_limit(head) {
+            return false;
         }
-        self.step_surely(head, growth)
+        if self.rules.verify && !self.is_sound(at, head) {
+            self.window.move_to(at);
+            return false;
+        }
+        self.taken = if at < self.batch.1 { self.batch.0 } else { at };
+        self.sequence += 1;
+        true
     }
 
-    /// Everything but an unverified record that lies within the known bound. What speaks against a frame is believed
+    /// Whether the frame that was taken at `at` passes its check, or is an inner one of a batch, which passed as a whole.
+    /// Makes no call for a short record, so that it needs no stack.
+    #[inline(never)]
+    fn is_sound(&self, at: u64, head: Head) -> bool {
+        if at < self.batch.1 {
+            return true;
+        }
+        match self.short {
+            Some(short) if head.len() <= SHORT => {
+                let crc = short.crc32c_padded(self.window.payload().as_ref());
+                head.check() == crc ^ self.rules.salt.mix(at, head.kl())
+            }
+            _ => self.passes(at, head),
+        }
+    }
+
+    /// Takes the next record, if there is one, or tells what there is instead.
+    #[inline]
+    pub(crate) fn step(&mut self, growth: &impl Growth<P>) -> Result<Step, ReadError> {
+        if self.take_record() { Ok(Step::Record) } else { self.step_surely(self.window.head(), growth) }
+    }
+
+    /// Everything but a plain record that lies below the limit. What speaks against a frame is believed
     /// only after another look: it may have been copied while it was written.
     #[inline(never)]
     fn step_surely(&mut self, mut head: Head, growth: &impl Growth<P>) -> Result<Step, ReadError> {
@@ -352,6 +388,7 @@ impl<P: Place> Cursor<P> {
     }
 
     /// Whether the frame that was taken at `at` passes its check.
+    #[inline(never)]
     fn passes(&self, at: u64, head: Head) -> bool {
         let crc = match self.rules.checksum {
             Checksum::Crc32c => crc32c_padded(self.window.payload().as_ref()),

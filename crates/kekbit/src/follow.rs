@@ -52,6 +52,8 @@ where
     /// Goes on from `start`.
     pub(crate) fn seek(&mut self, start: Start) -> Result<(), SeekError> {
         self.skip = seek::seek(&self.source, &mut self.cursor, start)?;
+        // What is to be passed over is looked at one by one.
+        self.cursor.set_limit(0);
         self.end = None;
         self.idle = None;
         Ok(())
@@ -70,27 +72,20 @@ where
     /// Takes the next record, if it is there. In a function of its own it costs a fifth more.
     #[inline(always)]
     fn advance(&mut self) -> Result<bool, ReadError> {
-        match self.cursor.step(&self.source)? {
-            Step::Record if self.skip == Skip::None => {
-                if self.cursor.reach() >= self.prepared {
-                    self.prepare();
-                }
-                Ok(true)
-            }
-            step => self.advance_slowly(step),
-        }
+        if self.cursor.take_record() { Ok(true) } else { self.advance_slowly() }
     }
 
     #[cold]
-    fn advance_slowly(&mut self, mut step: Step) -> Result<bool, ReadError> {
+    #[inline(never)]
+    fn advance_slowly(&mut self) -> Result<bool, ReadError> {
         loop {
-            self.end = match step {
+            self.end = match self.cursor.step(&self.source)? {
                 Step::Record => {
-                    if self.skip.is_over(&self.current()) {
+                    if self.skip == Skip::None || self.skip.is_over(&self.current()) {
                         self.skip = Skip::None;
+                        self.prepare();
                         return Ok(true);
                     }
-                    step = self.cursor.step(&self.source)?;
                     continue;
                 }
                 Step::Nothing | Step::Unsynced => match self.end() {
@@ -104,13 +99,17 @@ where
         }
     }
 
-    #[cold]
+    /// Prepares what comes next, if what is prepared has been read, and lets records be taken up to there.
     fn prepare(&mut self) {
         // A record was found: whatever was thought of the writer, it lives, or did.
         self.end = None;
-        let from = self.prepared.max(self.cursor.reach() & !4095);
-        self.source.prepare(from, PREPARE);
-        self.prepared = from + PREPARE;
+        let reach = self.cursor.reach();
+        if reach >= self.prepared {
+            let from = self.prepared.max(reach & !4095);
+            self.source.prepare(from, PREPARE);
+            self.prepared = from + PREPARE;
+        }
+        self.cursor.set_limit(self.prepared);
     }
 
     #[inline]

@@ -24,7 +24,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::layout::crc::crc32c_padded;
+use crate::layout::crc::{Short, crc32c_padded};
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len, kind_and_length};
 use crate::memory::map::WriterView;
 use crate::memory::{Memory, WriteMemory};
@@ -71,14 +71,35 @@ pub(crate) struct Room<M> {
     max_len: u64,
     salt: Salt,
     checksum: Checksum,
+    /// How short records are checked, and below which length records are short: never more than one above `max_len`.
+    short: ShortCheck,
+    short_below: u64,
 }
+
+/// The check of a short record.
+#[derive(Clone, Copy, Debug)]
+enum ShortCheck {
+    None,
+    Crc32c(Short),
+}
+
+/// Records up to this length are published by code without a call. Longer ones are worth one.
+const SHORT: u64 = 128;
 
 impl<M: WriteMemory> Room<M> {
     /// A room at `tail`, a multiple of 8 whose word lies inside the memory and is reserved. It has no space yet.
     pub(crate) fn new(memory: M, tail: u64, max_len: u32, salt: Salt, checksum: Checksum) -> Room<M> {
         assert!(tail.is_multiple_of(8) && tail + WORD <= memory.len());
         let (gate, max_len) = (Arc::default(), u64::from(max_len));
-        Room { memory, tail, limit: 0, gate, max_len, salt, checksum }
+        let short = match checksum {
+            Checksum::None => Some(ShortCheck::None),
+            Checksum::Crc32c => Short::new().map(ShortCheck::Crc32c),
+        };
+        let (short, short_below) = match short {
+            Some(short) => (short, SHORT.min(max_len) + 1),
+            None => (ShortCheck::None, 0),
+        };
+        Room { memory, tail, limit: 0, gate, max_len, salt, checksum, short, short_below }
     }
 
     /// What another thread shuts to stop this writer.
@@ -124,15 +145,37 @@ impl<M: WriteMemory> Room<M> {
     }
 
     /// Publishes `payload` as a record and returns its position, or `None` if it is too long or does not fit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(&mut self, payload: &[u8]) -> Option<u64> {
         let len = payload.len() as u64;
-        // Relaxed, as in `may_begin`.
-        if len > self.max_len || self.tail + frame_len(len) + WORD > self.gate.append.load(Ordering::Relaxed)
-        {
-            return None;
+        if len < self.short_below {
+            return if self.lets_append(len) { Some(self.put_short(payload)) } else { None };
         }
-        Some(self.put(Kind::Record, payload))
+        if len <= self.max_len && self.lets_append(len) {
+            Some(self.put(Kind::Record, payload))
+        } else {
+            None
+        }
+    }
+
+    /// Whether the gate is open for a record of `len` bytes.
+    #[inline]
+    fn lets_append(&self, len: u64) -> bool {
+        // Relaxed, as in `may_begin`.
+        self.tail + frame_len(len) + WORD <= self.gate.append.load(Ordering::Relaxed)
+    }
+
+    /// Publishes `payload`, which is short and fits, as a record. Makes no call, so that it needs no stack.
+    #[inline(never)]
+    fn put_short(&mut self, payload: &[u8]) -> u64 {
+        assert!(payload.len() <= SHORT as usize);
+        let crc = match self.short {
+            ShortCheck::Crc32c(short) => short.crc32c_padded(payload),
+            ShortCheck::None => 0,
+        };
+        // SAFETY: it fits, as in `put`.
+        unsafe { self.memory.fill(self.tail + WORD, payload) };
+        self.publish(Kind::Record, payload.len() as u64, crc)
     }
 
     /// Publishes `payload` as a frame of `kind`, of whatever length; `None` if it does not fit.
@@ -142,7 +185,7 @@ impl<M: WriteMemory> Room<M> {
     }
 
     /// Publishes `payload`, which fits, as a frame of `kind`.
-    #[inline]
+    #[inline(never)]
     fn put(&mut self, kind: Kind, payload: &[u8]) -> u64 {
         // Before the destination is touched: readers poll its first cache line.
         let crc = self.crc(payload);
@@ -161,7 +204,7 @@ impl<M: WriteMemory> Room<M> {
 
     /// Publishes the frame whose payload of `len` bytes, padded, is in place, and returns its position.
     /// The caller has made sure that it fits.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, kind: Kind, len: u64, crc: u32) -> u64 {
         let (at, end) = (self.tail, self.tail + frame_len(len));
         let kl = kind_and_length(kind, len as u32);
@@ -238,6 +281,13 @@ pub(crate) trait Place {
     /// place moves behind it. `false`, and nothing, if the frame and the word behind it reach past the bound.
     fn take(&mut self, head: Head) -> bool;
 
+    /// The same, if they do not reach past the limit either.
+    fn take_below_limit(&mut self, head: Head) -> bool;
+
+    /// Sets the limit of [`Place::take_below_limit`]: whatever there is to do before a frame is taken that reaches farther
+    /// is folded into it. At first there is none but the bound.
+    fn set_limit(&mut self, limit: u64);
+
     /// Moves into the payload that was taken, behind its first 8 bytes: to the first inner frame of a batch.
     fn enter(&mut self) -> bool;
 
@@ -256,6 +306,9 @@ pub(crate) struct Window<M> {
     at: u64,
     /// Bytes of the region that are mapped and that the file has.
     bound: u64,
+    /// The limit that was set, and the smaller of it and the bound.
+    wanted_limit: u64,
+    limit: u64,
     /// The payload that was taken last: inside the region.
     payload: (u64, u64),
 }
@@ -265,7 +318,7 @@ impl<M: Memory> Window<M> {
     /// past them would raise SIGBUS.
     pub(crate) fn new(memory: M, bound: u64) -> Window<M> {
         assert!(WORD <= bound && bound <= memory.len());
-        Window { memory, at: 0, bound, payload: (0, 0) }
+        Window { memory, at: 0, bound, wanted_limit: u64::MAX, limit: bound, payload: (0, 0) }
     }
 
     pub(crate) fn bound(&self) -> u64 {
@@ -276,6 +329,14 @@ impl<M: Memory> Window<M> {
     pub(crate) fn set_bound(&mut self, bound: u64) {
         assert!(self.at + WORD <= bound && bound <= self.memory.len());
         self.bound = bound;
+        self.limit = self.wanted_limit.min(bound);
+    }
+
+    /// Takes the frame of `head`, which ends at `end` and has been compared with the bound.
+    #[inline]
+    fn pass(&mut self, head: Head, end: u64) {
+        self.payload = (self.at + WORD, head.len());
+        self.at = end;
     }
 }
 
@@ -307,12 +368,27 @@ impl<M: Memory> Place for Window<M> {
     #[inline]
     fn take(&mut self, head: Head) -> bool {
         let end = self.at + frame_len(head.len());
-        if end + WORD > self.bound {
-            return false;
+        let possible = end + WORD <= self.bound;
+        if possible {
+            self.pass(head, end);
         }
-        self.payload = (self.at + WORD, head.len());
-        self.at = end;
-        true
+        possible
+    }
+
+    #[inline]
+    fn take_below_limit(&mut self, head: Head) -> bool {
+        let end = self.at + frame_len(head.len());
+        // Never more than the bound.
+        let possible = end + WORD <= self.limit;
+        if possible {
+            self.pass(head, end);
+        }
+        possible
+    }
+
+    fn set_limit(&mut self, limit: u64) {
+        self.wanted_limit = limit;
+        self.limit = limit.min(self.bound);
     }
 
     fn enter(&mut self) -> bool {
@@ -321,7 +397,7 @@ impl<M: Memory> Place for Window<M> {
 
     #[inline]
     fn payload(&self) -> M::Bytes<'_> {
-        // SAFETY: `take` has compared it with the bound; its header word was there, so it is published.
+        // SAFETY: whoever took it has compared it with the bound; its header word was there, so it is published.
         unsafe { self.memory.bytes(self.payload.0, self.payload.1) }
     }
 }

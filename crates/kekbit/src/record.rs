@@ -38,6 +38,7 @@ use crate::stages::StageLayout;
 #[derive(Clone, Copy)]
 pub struct Record<'c> {
     stored: &'c [u8],
+    payload: &'c [u8],
     position: Position,
     sequence: u64,
     layout: &'c StageLayout,
@@ -48,8 +49,21 @@ pub struct Record<'c> {
 impl<'c> Record<'c> {
     #[inline]
     pub(crate) fn new(stored: &'c [u8], position: u64, sequence: u64, channel: &'c Channel) -> Record<'c> {
-        let layout = channel.layout();
-        Record { stored, position: Position::new(position), sequence, layout, channel: Some(channel) }
+        Record::with(stored, position, sequence, channel.layout(), Some(channel))
+    }
+
+    #[inline]
+    fn with(
+        stored: &'c [u8],
+        position: u64,
+        sequence: u64,
+        layout: &'c StageLayout,
+        channel: Option<&'c Channel>,
+    ) -> Record<'c> {
+        // The cursor has made sure that a record is not shorter than what the stages add.
+        let end = stored.len().saturating_sub(layout.suffix);
+        let payload = stored.get(layout.prefix..end).unwrap_or_default();
+        Record { stored, payload, position: Position::new(position), sequence, layout, channel }
     }
 
     /// A record that does not lie in a channel's memory.
@@ -59,14 +73,13 @@ impl<'c> Record<'c> {
         sequence: u64,
         layout: &'c StageLayout,
     ) -> Record<'c> {
-        Record { stored, position: Position::new(position), sequence, layout, channel: None }
+        Record::with(stored, position, sequence, layout, None)
     }
 
     /// What was appended.
     #[inline]
     pub fn payload(&self) -> &'c [u8] {
-        // The cursor has made sure that a record is not shorter than what the stages add.
-        &self.stored[self.layout.prefix..self.stored.len() - self.layout.suffix]
+        self.payload
     }
 
     /// The bytes in the file, with what the stages put around or in place of the payload.

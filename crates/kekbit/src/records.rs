@@ -16,11 +16,11 @@ use crate::seek::Skip;
 #[derive(Debug)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Records<'c> {
-    pub(crate) channel: &'c Channel,
-    pub(crate) cursor: Cursor<Window<BorrowedView<'c>>>,
-    pub(crate) skip: Skip,
-    pub(crate) end: Option<End>,
-    pub(crate) failed: bool,
+    channel: &'c Channel,
+    cursor: Cursor<Window<BorrowedView<'c>>>,
+    skip: Skip,
+    end: Option<End>,
+    failed: bool,
 }
 
 impl Records<'_> {
@@ -31,32 +31,59 @@ impl Records<'_> {
     }
 }
 
-impl<'c> Iterator for Records<'c> {
-    type Item = Result<Record<'c>, ReadError>;
+impl<'c> Records<'c> {
+    /// The records of `channel` that `cursor` comes to, without those that `skip` passes over.
+    pub(crate) fn new(
+        channel: &'c Channel,
+        mut cursor: Cursor<Window<BorrowedView<'c>>>,
+        skip: Skip,
+    ) -> Records<'c> {
+        if skip != Skip::None {
+            // What is to be passed over is looked at one by one.
+            cursor.set_limit(0);
+        }
+        Records { channel, cursor, skip, end: None, failed: false }
+    }
 
     #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.failed {
-                return None;
-            }
+    fn current(&self) -> Record<'c> {
+        let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
+        Record::new(self.cursor.record(), position, sequence, self.channel)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_slowly(&mut self) -> Option<Result<Record<'c>, ReadError>> {
+        while !self.failed {
             match self.cursor.step(self.channel) {
-                Ok(Step::Record) => {}
+                Ok(Step::Record) => {
+                    let record = self.current();
+                    if self.skip == Skip::None || self.skip.is_over(&record) {
+                        self.skip = Skip::None;
+                        self.cursor.set_limit(u64::MAX);
+                        return Some(Ok(record));
+                    }
+                }
                 Ok(step) => {
                     self.end = End::of(step);
                     return None;
                 }
                 Err(error) => {
                     self.failed = true;
+                    self.cursor.set_limit(0);
                     return Some(Err(error));
                 }
             }
-            let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
-            let record = Record::new(self.cursor.record(), position, sequence, self.channel);
-            if self.skip == Skip::None || self.skip.is_over(&record) {
-                self.skip = Skip::None;
-                return Some(Ok(record));
-            }
         }
+        None
+    }
+}
+
+impl<'c> Iterator for Records<'c> {
+    type Item = Result<Record<'c>, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.cursor.take_record() { Some(Ok(self.current())) } else { self.next_slowly() }
     }
 }

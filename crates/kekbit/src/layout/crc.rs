@@ -14,11 +14,13 @@
 //! with a short buffer (aligning, byte prologue and epilogue, choosing a kernel through a function
 //! pointer) than with the bytes. Padding to words removes the byte loops: a short payload is one
 //! predictable loop of one instruction a word, plus one instruction for the partial word. The
-//! dispatch inlines into the caller, which pays a flag test, a length test and one call.
+//! dispatch inlines into the caller, which pays a flag test, a length test and one call; an append of a short record
+//! not even these, see [`Short`].
 //!
 //! # How
 //!
-//! * x86-64 with SSE4.2: the `crc32` instruction, a word at a time. It has a latency of three
+//! * x86-64 with SSE4.2: the `crc32` instruction, a word at a time. It is written as assembly, since the
+//!   intrinsic inlines only into functions that are compiled for SSE4.2 as a whole. It has a latency of three
 //!   cycles but starts every cycle, so from [`LANES_FROM`] bytes on and with PCLMULQDQ three
 //!   independent lanes run interleaved and their results are combined by carry-less multiplication.
 //!   That scheme, and the combination formula (see [`SHIFT`]), are from V. Gopal et al., "Fast CRC
@@ -33,7 +35,7 @@
 //! # What it never does
 //!
 //! It never allocates, never panics, never reads outside the slice it was given, and has no state
-//! besides the standard library's cached CPU detection. `unsafe` serves only to call functions
+//! besides the standard library's cached CPU detection. `unsafe` serves only to run instructions
 //! whose CPU features have just been checked; every memory access is an ordinary safe one. And a
 //! CRC detects accidental damage only: it is no defence against somebody forging a record. Since
 //! the padding is not told apart from payload bytes that are zero, the length needs protection of
@@ -48,6 +50,38 @@ const POLY: u32 = 0x82F6_3B78;
 #[must_use]
 pub(crate) fn crc32c_padded(bytes: &[u8]) -> u32 {
     Crc::new().update(bytes).finish()
+}
+
+/// The same checksum for short payloads, on a CPU that computes it in a few instructions: inlined as a whole, so that a
+/// caller that asks for it beforehand pays neither a call nor a test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    #[cfg(target_arch = "x86_64")]
+    word: x86::Word,
+    #[cfg(not(target_arch = "x86_64"))]
+    never: std::convert::Infallible,
+}
+
+impl Short {
+    /// `None` where there is nothing better than [`crc32c_padded`].
+    pub(crate) fn new() -> Option<Short> {
+        #[cfg(target_arch = "x86_64")]
+        // An interpreter does not run assembly.
+        if !cfg!(miri) && std::arch::is_x86_feature_detected!("sse4.2") {
+            // SAFETY: SSE4.2 was just found on this CPU.
+            return Some(Short { word: unsafe { x86::Word::new() } });
+        }
+        None
+    }
+
+    /// [`crc32c_padded`] of `bytes`: of any length, but worth it up to some hundred.
+    #[inline(always)]
+    pub(crate) fn crc32c_padded(self, bytes: &[u8]) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        return !self.word.advance(!0, bytes);
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.never {}
+    }
 }
 
 /// The same checksum over bytes that lie in several places.
@@ -117,17 +151,16 @@ fn advance(state: u32, bytes: &[u8]) -> u32 {
     portable::advance(state, bytes)
 }
 
-/// The whole words of `bytes`, and the partial last one, zero-padded, if there is one.
+/// The partial last word of `bytes`, zero-padded, if there is one.
 #[inline]
-fn split_words(bytes: &[u8]) -> (&[[u8; 8]], Option<u64>) {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let partial = (!rest.is_empty()).then(|| match bytes.last_chunk::<8>() {
+fn partial_word(bytes: &[u8]) -> Option<u64> {
+    let (_, rest) = bytes.as_chunks::<8>();
+    (!rest.is_empty()).then(|| match bytes.last_chunk::<8>() {
         // The last 8 bytes are one load, though it overlaps the word before: the shift drops the
         // bytes already counted and brings in the zeros of the padding.
         Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
         None => short_word(rest),
-    });
-    (words, partial)
+    })
 }
 
 /// `bytes`, of which there are 1 to 7, as a zero-padded little-endian word.
@@ -201,25 +234,83 @@ static SHIFT: [(u32, u32); MAX_LANE + 1] = {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::{
         __m128i, _mm_clmulepi64_si128, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_xor_si128,
     };
 
-    use super::{LANES_FROM, MAX_LANE, SHIFT, split_words};
+    use super::{LANES_FROM, MAX_LANE, SHIFT, partial_word};
 
-    /// One word after the other: the code for short payloads, where setting up lanes costs more
-    /// than it saves.
-    #[inline]
+    /// The `crc32` instruction, on a CPU that has it.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Word(());
+
+    impl Word {
+        /// # Safety
+        ///
+        /// This CPU has SSE4.2.
+        #[inline(always)]
+        pub(super) unsafe fn new() -> Word {
+            Word(())
+        }
+
+        /// Feeds one word into the register.
+        #[inline(always)]
+        fn next(self, mut state: u64, word: u64) -> u64 {
+            // SAFETY: the CPU has this instruction, by the contract of `new`; it changes nothing but its first operand.
+            unsafe {
+                asm!(
+                    "crc32 {state}, {word}",
+                    state = inout(reg) state,
+                    word = in(reg) word,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            state
+        }
+
+        /// One word after the other: the code for short payloads, where setting up lanes costs more
+        /// than it saves.
+        #[inline(always)]
+        pub(super) fn advance(self, state: u32, bytes: &[u8]) -> u32 {
+            self.finish(u64::from(state), bytes.as_chunks().0, bytes)
+        }
+
+        /// The last `words` of `bytes`, and the partial one.
+        #[inline(always)]
+        #[expect(clippy::cast_possible_truncation, reason = "the instruction zeroes the upper half")]
+        fn finish(self, mut state: u64, words: &[[u8; 8]], bytes: &[u8]) -> u32 {
+            let next = |state, word: &[u8; 8]| self.next(state, u64::from_le_bytes(*word));
+            // By fours, and without a loop for what is left: most records are short.
+            let (fours, rest) = words.as_chunks::<4>();
+            for [a, b, c, d] in fours {
+                state = next(next(next(next(state, a), b), c), d);
+            }
+            let (twos, one) = rest.as_chunks::<2>();
+            if let [[a, b], ..] = twos {
+                state = next(next(state, a), b);
+            }
+            if let [a, ..] = one {
+                state = next(state, a);
+            }
+            if let Some(word) = partial_word(bytes) {
+                state = self.next(state, word);
+            }
+            state as u32
+        }
+    }
+
+    /// The same as a function.
     #[target_feature(enable = "sse4.2")]
     pub(super) fn advance_serial(state: u32, bytes: &[u8]) -> u32 {
-        let (words, partial) = split_words(bytes);
-        finish(u64::from(state), words, partial)
+        // SAFETY: this function is compiled for a CPU that has SSE4.2.
+        unsafe { Word::new() }.advance(state, bytes)
     }
 
     /// Three lanes, then the remaining words and the partial one serially.
     #[target_feature(enable = "sse4.2,pclmulqdq")]
     pub(super) fn advance_lanes(state: u32, bytes: &[u8]) -> u32 {
-        let (mut words, partial) = split_words(bytes);
+        let mut words = bytes.as_chunks::<8>().0;
         let mut state = u64::from(state);
         while words.len() >= LANES_FROM / 8 {
             let lane = (words.len() / 3).min(MAX_LANE);
@@ -241,7 +332,9 @@ mod x86 {
             // One reduction for both products, which may be added before it.
             state = c ^ _mm_crc32_u64(0, _mm_cvtsi128_si64(moved).cast_unsigned());
         }
-        finish(state, words, partial)
+        // SAFETY: this function is compiled for a CPU that has SSE4.2.
+        let word = unsafe { Word::new() };
+        word.finish(state, words, bytes)
     }
 
     /// Carry-less product of a register (which has 32 bits) and a constant, in the lower half.
@@ -252,34 +345,20 @@ mod x86 {
         let by = _mm_cvtsi64_si128(i64::from(by));
         _mm_clmulepi64_si128::<0>(register, by)
     }
-
-    #[inline]
-    #[target_feature(enable = "sse4.2")]
-    #[expect(clippy::cast_possible_truncation, reason = "the instruction zeroes the upper half")]
-    fn finish(mut state: u64, words: &[[u8; 8]], partial: Option<u64>) -> u32 {
-        for word in words {
-            state = _mm_crc32_u64(state, u64::from_le_bytes(*word));
-        }
-        if let Some(word) = partial {
-            state = _mm_crc32_u64(state, word);
-        }
-        state as u32
-    }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
     use std::arch::aarch64::__crc32cd;
 
-    use super::split_words;
+    use super::partial_word;
 
     #[target_feature(enable = "crc")]
     pub(super) fn advance(mut state: u32, bytes: &[u8]) -> u32 {
-        let (words, partial) = split_words(bytes);
-        for word in words {
+        for word in bytes.as_chunks().0 {
             state = __crc32cd(state, u64::from_le_bytes(*word));
         }
-        if let Some(word) = partial {
+        if let Some(word) = partial_word(bytes) {
             state = __crc32cd(state, word);
         }
         state
@@ -288,7 +367,7 @@ mod aarch64 {
 
 /// Slice-by-8: a word is eight table look-ups that do not wait for each other.
 mod portable {
-    use super::{split_words, times_x};
+    use super::{partial_word, times_x};
 
     /// `TABLES[k][b]` is what byte `b` contributes to the register with k more bytes behind it.
     static TABLES: [[u32; 256]; 8] = {
@@ -315,11 +394,10 @@ mod portable {
     /// Kept out of line: callers inline the dispatch, and on common CPUs this is not what it picks.
     #[inline(never)]
     pub(super) fn advance(mut state: u32, bytes: &[u8]) -> u32 {
-        let (words, partial) = split_words(bytes);
-        for word in words {
+        for word in bytes.as_chunks().0 {
             state = step(state, u64::from_le_bytes(*word));
         }
-        if let Some(word) = partial {
+        if let Some(word) = partial_word(bytes) {
             state = step(state, word);
         }
         state
@@ -337,7 +415,7 @@ mod portable {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Crc, advance, crc32c_padded, portable, split_words};
+    use super::{Crc, advance, crc32c_padded, partial_word, portable};
 
     /// What the module promises, in terms of somebody else's implementation.
     fn reference(bytes: &[u8]) -> u32 {
@@ -374,11 +452,10 @@ mod tests {
     fn partial_word_is_zero_padded() {
         let bytes = noise(32);
         for len in 0..=bytes.len() {
-            let (words, partial) = split_words(&bytes[..len]);
+            let partial = partial_word(&bytes[..len]);
             let rest = &bytes[len / 8 * 8..len];
             let mut padded = [0; 8];
             padded[..rest.len()].copy_from_slice(rest);
-            assert_eq!(words.as_flattened(), &bytes[..len / 8 * 8]);
             assert_eq!(partial, (!rest.is_empty()).then_some(u64::from_le_bytes(padded)));
         }
     }
@@ -431,7 +508,7 @@ mod tests {
         for len in 0..=bytes.len() {
             let payload = &bytes[..len];
             // SAFETY: SSE4.2 was found above.
-            let serial = unsafe { super::x86::advance_serial(!0, payload) };
+            let serial = unsafe { super::x86::Word::new() }.advance(!0, payload);
             // SAFETY: both features were found above.
             let lanes = unsafe { super::x86::advance_lanes(!0, payload) };
             assert_eq!(serial, lanes, "{len}");

@@ -368,8 +368,49 @@ impl WriteMemory for WriterView {
             // SAFETY: as above; aligned, since `at` is.
             unsafe { last.cast::<u64>().write(0) };
         }
+        if bytes.len() <= SHORT {
+            // SAFETY: mapped, and nobody else looks at these bytes, of which only this writer knows; none of its own
+            // claims is alive, since they borrow it.
+            let to = unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), bytes.len()) };
+            copy_short(to, bytes);
+            return;
+        }
         // SAFETY: `to` is valid for the payload's length; the source is the caller's memory and cannot overlap bytes
         // of which only this writer knows, since no safe reference to them exists outside a claim.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
     }
+}
+
+/// Up to so many bytes are copied without a call.
+const SHORT: usize = 128;
+
+/// Copies up to [`SHORT`] bytes of one slice into another of the same length: in two halves that may overlap, without a loop and
+/// without a call.
+#[inline(always)]
+fn copy_short(to: &mut [u8], from: &[u8]) {
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+        let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+            return false;
+        };
+        // Both are read before one is written, so that the compiler need not wonder whether they overlap.
+        let (first, last) = (*first, *last);
+        if let Some(to) = to.first_chunk_mut() {
+            *to = first;
+        }
+        if let Some(to) = to.last_chunk_mut() {
+            *to = last;
+        }
+        true
+    }
+    debug_assert!(to.len() == from.len() && from.len() <= SHORT);
+    let copied = match from.len() {
+        64.. => ends::<64>(to, from),
+        32.. => ends::<32>(to, from),
+        16.. => ends::<16>(to, from),
+        8.. => ends::<8>(to, from),
+        4.. => ends::<4>(to, from),
+        2.. => ends::<2>(to, from),
+        _ => ends::<1>(to, from),
+    };
+    debug_assert!(copied || from.is_empty());
 }
