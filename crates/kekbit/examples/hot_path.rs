@@ -37,12 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn write<C: Chain>(
-    how: &str,
-    mut writer: Writer<C>,
-    len: usize,
-    records: u64,
-) -> Result<(), Box<dyn Error>> {
+fn write<C: Chain>(how: &str, mut writer: Writer<C>, len: usize, records: u64) -> Result<(), Box<dyn Error>> {
     let payload = black_box(vec![0x5A; len]);
     match how {
         "append-with" => {

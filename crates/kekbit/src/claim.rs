@@ -104,6 +104,7 @@ impl<'w, C: Chain> Claim<'w, C> {
 impl<C: Chain> Deref for Claim<'_, C> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         if self.writer.chain.replaces() {
             return &self.writer.payload;

@@ -169,10 +169,7 @@ impl<M: WriteMemory> Room<M> {
     #[inline(never)]
     fn put_short(&mut self, payload: &[u8]) -> u64 {
         assert!(payload.len() <= SHORT as usize);
-        let crc = match self.short {
-            ShortCheck::Crc32c(short) => short.crc32c_padded(payload),
-            ShortCheck::None => 0,
-        };
+        let crc = self.short_crc(payload);
         // SAFETY: it fits, as in `put`.
         unsafe { self.memory.fill(self.tail + WORD, payload) };
         self.publish(Kind::Record, payload.len() as u64, crc)
@@ -199,6 +196,14 @@ impl<M: WriteMemory> Room<M> {
         match self.checksum {
             Checksum::Crc32c => crc32c_padded(payload),
             Checksum::None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn short_crc(&self, payload: &[u8]) -> u32 {
+        match self.short {
+            ShortCheck::Crc32c(short) => short.crc32c_padded(payload),
+            ShortCheck::None => 0,
         }
     }
 
@@ -256,11 +261,30 @@ impl Room<WriterView> {
     #[inline]
     pub(crate) fn publish_in_place(&mut self, kind: Kind, len: u64) -> Option<u64> {
         let padded = frame_len(len) - WORD;
-        let crc32c = self.checksum == Checksum::Crc32c;
         let space = self.space(padded)?;
-        space[len as usize..].fill(0);
-        let crc = if crc32c { crc32c_padded(space) } else { 0 };
-        Some(self.publish(kind, len, crc))
+        if let (1.., Some(last)) = (len % WORD, space.last_chunk_mut()) {
+            let padding = u64::MAX << (8 * (len % WORD));
+            *last = (u64::from_le_bytes(*last) & !padding).to_le_bytes();
+        }
+        Some(if padded < self.short_below { self.finish_short(kind, len) } else { self.finish(kind, len) })
+    }
+
+    /// Publishes the frame whose payload of `len` bytes, padded, is in place and fits.
+    #[inline(never)]
+    fn finish(&mut self, kind: Kind, len: u64) -> u64 {
+        // SAFETY: it fits, and only the writer changes it, which this borrow keeps from doing so.
+        let payload = unsafe { self.memory.bytes(self.tail + WORD, frame_len(len) - WORD) };
+        let crc = self.crc(payload);
+        self.publish(kind, len, crc)
+    }
+
+    /// The same for a short payload. Makes no call, so that it needs no stack.
+    #[inline(never)]
+    fn finish_short(&mut self, kind: Kind, len: u64) -> u64 {
+        // SAFETY: it fits, and only the writer changes it, which this borrow keeps from doing so.
+        let payload = unsafe { self.memory.bytes(self.tail + WORD, frame_len(len) - WORD) };
+        let crc = self.short_crc(payload);
+        self.publish(kind, len, crc)
     }
 }
 

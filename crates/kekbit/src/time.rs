@@ -51,7 +51,7 @@ impl TickUnit {
 /// Nanoseconds since the Unix epoch by the system's wall clock; 0 before it, and the year 2554 is the end.
 pub(crate) fn unix_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
 }
 
 /// A wall clock that never goes back, shared by everything that one writer stamps: so an entry of the index is never
@@ -72,6 +72,7 @@ impl Clock {
         self.last = self.last.max(time);
     }
 
+    #[inline]
     pub(crate) fn now(&mut self) -> u64 {
         self.last = self.last.max(unix_nanos());
         self.last
