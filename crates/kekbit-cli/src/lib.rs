@@ -8,12 +8,19 @@
 //! - `output`, `pipe`: the forms in which records are printed, and what they often go through
 //! - `signals`, `progress`, `exit`: signals, progress bars, exit codes and diagnostics
 //!
-//! It is the program `kek` and no library for others: its face is `main`.
+//! - `human`, `chart`, `machine`: numbers for people, pictures, and the machine they were measured on
+//!
+//! It is the program `kek` and no library for others: its face is `main`, and the last three, which the project's own
+//! benchmarks use as well.
 
 #![forbid(unsafe_code)]
 
 mod exit;
 mod values;
+
+pub mod chart;
+pub mod human;
+pub mod machine;
 
 mod arrival;
 mod input;
