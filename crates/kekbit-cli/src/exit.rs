@@ -45,6 +45,13 @@ impl Exit {
             Exit::Signal(number) => 128 + number as u8,
         }
     }
+
+    /// What a process that is `kek` too has ended with.
+    pub(crate) fn from_code(code: i32) -> Option<Exit> {
+        use Exit::{Damage, Done, Full, Io, Lost, Missing, Taken, Usage};
+        let all = [Done, Damage, Usage, Missing, Taken, Full, Lost, Io];
+        all.into_iter().find(|exit| i32::from(exit.code()) == code)
+    }
 }
 
 /// Why a verb did not do what it was asked to.
@@ -71,6 +78,11 @@ impl Failure {
             return Failure { exit: Exit::Done, message: None };
         }
         Failure::new(Exit::Io, format_args!("cannot write to standard output: {error}"))
+    }
+
+    /// Ended by this signal, which needs no explanation.
+    pub(crate) fn signal(number: i32) -> Failure {
+        Failure { exit: Exit::Signal(number), message: None }
     }
 
     /// The same failure, its message preceded by the path that it is about.

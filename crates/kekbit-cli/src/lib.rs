@@ -1,4 +1,4 @@
-//! `kek`: writes, reads, follows, inspects, verifies, seals and salvages channels.
+//! `kek`: writes, reads, follows, inspects, verifies, seals and salvages channels, and measures how fast that is.
 //!
 //! Each verb has a file of its own, which begins with what it accepts and what it does; what they share:
 //!
@@ -41,6 +41,8 @@ mod salvage;
 mod seal;
 mod verify;
 
+mod bench;
+
 mod completions;
 mod demo;
 mod man;
@@ -73,6 +75,7 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Seal(seal::SealArgs),
     Salvage(salvage::SalvageArgs),
+    Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -106,6 +109,9 @@ fn run() -> Result<Exit, Failure> {
     if let Some(part) = demo::part::PartArgs::from_process() {
         return part.run();
     }
+    if let Some(part) = bench::part::PartArgs::from_process() {
+        return part.run();
+    }
     let verb = match Kek::try_parse() {
         Ok(kek) => kek.verb,
         Err(error) => {
@@ -127,6 +133,7 @@ fn run() -> Result<Exit, Failure> {
         Verb::Verify(args) => args.run(),
         Verb::Seal(args) => args.run(),
         Verb::Salvage(args) => args.run(),
+        Verb::Bench(args) => args.run(),
         Verb::Demo(args) => args.run(),
         Verb::Completions(args) => args.run(),
         Verb::Man(args) => args.run(),

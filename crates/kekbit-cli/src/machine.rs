@@ -109,7 +109,7 @@ impl Machine {
             date: format!("{:.0}", Timestamp::now()),
             processor: processor(&cpuinfo),
             cores: online.map(|list| list.len()),
-            allowed: allowed(),
+            allowed: allowed().map(|cores| write_list(cores.into_iter())),
             siblings: distinct(
                 cpus.iter().filter_map(|cpu| word(format!("{CPU}{cpu}/topology/thread_siblings_list"))),
             ),
@@ -238,7 +238,7 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         .map(|of| of.1)
 }
 
-fn kibibytes(meminfo: &str, key: &str) -> Option<u64> {
+pub(crate) fn kibibytes(meminfo: &str, key: &str) -> Option<u64> {
     field(meminfo, key)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -288,9 +288,9 @@ fn hypervisor_name() -> Option<String> {
 }
 
 /// The processors on which this process may run.
-fn allowed() -> Option<String> {
+pub(crate) fn allowed() -> Option<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
-    Some(write_list((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false))))
+    Some((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
 fn caches(cpu: usize) -> Vec<Cache> {
@@ -329,7 +329,7 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<usize>> {
     Some(numbers)
 }
 
-fn write_list(numbers: impl Iterator<Item = usize>) -> String {
+pub(crate) fn write_list(numbers: impl Iterator<Item = usize>) -> String {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for number in numbers {
         match runs.last_mut() {

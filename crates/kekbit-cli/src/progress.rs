@@ -26,3 +26,17 @@ pub(crate) fn bar(total: Option<u64>, what: &str) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
+
+/// Work in so many steps, which says itself what it is doing.
+pub(crate) fn steps(total: u64, quiet: bool) -> ProgressBar {
+    if quiet || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+    // The template is ours, and sound.
+    let style = ProgressStyle::with_template("[{bar:30}] {percent:>3} %, {elapsed} so far: {msg}");
+    let bar = bar.with_style(style.expect("a sound template").progress_chars("=> "));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

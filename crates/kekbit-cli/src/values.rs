@@ -16,6 +16,21 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         .map_err(|error| format!("{error}; expected a size such as 4096, 64K, 64KiB or 1G"))
 }
 
+/// A number of things, at least one: `1000 100k 1M 2.5G`, decimal.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    let expected = "expected a number from 1 on, such as 1000, 100k or 1M";
+    let units = [('k', 1e3), ('K', 1e3), ('M', 1e6), ('G', 1e9)];
+    let scaled = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(*unit)?, *scale)));
+    let parsed = match scaled {
+        None => text.parse::<u64>().ok(),
+        Some((digits, scale)) if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+            digits.parse::<f64>().ok().map(|number| (number * scale).round() as u64)
+        }
+        Some(_) => None,
+    };
+    parsed.filter(|number| *number > 0).ok_or_else(|| expected.to_owned())
+}
+
 /// A span of time: `10ms 2s 5m 1h30m 7d`, longer than nothing. A day has 24 hours.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let signed = Span::from_str(text).and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
@@ -142,6 +157,18 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         assert!(size("").is_err() && size("-1").is_err() && size("lots").is_err());
+    }
+
+    #[test]
+    fn numbers_are_decimal_and_begin_with_one() {
+        for (text, expected) in
+            [("1", 1), ("1000", 1000), ("100k", 100_000), ("2.5M", 2_500_000), ("1G", 1_000_000_000)]
+        {
+            assert_eq!(number(text), Ok(expected), "{text}");
+        }
+        for text in ["", "0", "-1", "1.5", "1Ki", "M", "1e3k", "0.0001k", "inf", "infk"] {
+            assert!(number(text).is_err(), "{text}");
+        }
     }
 
     #[test]

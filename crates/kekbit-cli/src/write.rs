@@ -127,7 +127,7 @@ pub(crate) struct WriteArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum ChecksumArg {
+pub(crate) enum ChecksumArg {
     /// CRC-32C
     Crc32c,
     /// None: lost records are told from written ones by the last sync only
