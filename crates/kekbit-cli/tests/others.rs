@@ -35,7 +35,7 @@ fn completions_know_the_verbs_and_hide_what_is_hidden() {
     for shell in ["bash", "zsh", "fish"] {
         let script = stdout_of(kek().args(["completions", shell]));
         assert!(script.contains("verify") && script.contains("no-timestamp"), "{shell}");
-        assert!(!script.contains("demo-part"), "{shell}");
+        assert!(!script.contains("demo-part") && !script.contains("bench-part"), "{shell}");
     }
     assert_eq!(kek().args(["completions", "abacus"]).run("").status.code(), Some(2));
 }
@@ -44,7 +44,9 @@ fn completions_know_the_verbs_and_hide_what_is_hidden() {
 fn the_manual_has_a_page_for_every_verb() {
     let place = Place::new();
     stdout_of(kek().args(["man", "--dir"]).arg(place.dir()));
-    for verb in ["write", "cat", "tail", "info", "ls", "verify", "seal", "demo", "completions", "man"] {
+    for verb in
+        ["write", "cat", "tail", "info", "ls", "verify", "seal", "bench", "demo", "completions", "man"]
+    {
         let page = stdout_of(kek().args(["man", verb]));
         assert!(page.contains(&format!("kek\\-{verb}")), "{verb}: {page}");
         assert!(place.path(&format!("kek-{verb}.1")).exists(), "{verb}");

@@ -37,7 +37,7 @@ pub(crate) fn text(latencies: &Histogram<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::part::histogram;
+    use crate::bench::timing::histogram;
 
     #[test]
     fn lines_go_up_to_all_samples() {

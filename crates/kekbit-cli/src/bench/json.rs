@@ -35,6 +35,7 @@ pub(crate) fn machine(machine: &Machine, bench: &Bench) -> impl Serialize {
     json!({
         "kind": "setting",
         "bench": bench.verb,
+        "command": setting.command,
         "version": env!("CARGO_PKG_VERSION"),
         "unit": bench.unit,
         "latency": bench.latency,

@@ -4,8 +4,10 @@
 //!
 //! - `options`: what is asked for, and whether it makes sense
 //! - `plan`: what one round does; `cast`: its processes, from start to end; `part`: what each of them does
-//! - `ring`: channels that follow one another; `pattern`: what is written and checked; `clock`: time, and schedules
-//! - `result`: from reports to figures; `table`, `json`, `hgrm`, `page`: the figures for people and for programs
+//! - `place`: where they are; `ring`: channels that follow one another; `pattern`: what is written and checked
+//! - `clock`: time, and schedules; `timing`: taking times
+//! - `result`: from reports to figures; `table`, `json`, `hgrm`, `page`: the figures for people and for programs;
+//!   `sinks`: the files they go to
 
 mod cast;
 mod clock;
@@ -15,10 +17,13 @@ mod options;
 mod page;
 pub(crate) mod part;
 mod pattern;
+mod place;
 mod plan;
 mod result;
 mod ring;
+mod sinks;
 mod table;
+mod timing;
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +34,7 @@ use crate::bench::options::{DurableArgs, FanoutArgs, LoopArgs, OutputArgs, ReadA
 use crate::bench::part::Role;
 use crate::bench::plan::{Amount, Plan};
 use crate::bench::result::{Outcome, Summary};
+use crate::bench::sinks::Sinks;
 use crate::exit::{Exit, Failure, note};
 use crate::machine::Machine;
 use crate::output::{print, print_json};
@@ -134,8 +140,8 @@ impl BenchArgs {
 
 impl Bench {
     fn play(&self, output: &OutputArgs, signals: &Signals) -> Result<(), Failure> {
-        let sinks = output.open(self.cases.len())?;
-        let dir = self.setting.directory()?;
+        let sinks = Sinks::open(output, self)?;
+        let dir = place::directory(&self.setting.dir, &self.cases)?;
         let machine = Machine::this(&self.setting.dir);
         if output.json {
             print_json(&json::machine(&machine, self))?;

@@ -1,22 +1,17 @@
 //! What can be asked for, and whether it makes sense.
 
 use std::fmt::Display;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use nix::sys::statvfs::statvfs;
-use tempfile::{Builder, NamedTempFile, TempDir};
 
 use crate::bench::part::Role;
-use crate::bench::plan::{Amount, FILES, Plan, WaitFor};
-use crate::bench::result::Summary;
-use crate::bench::{Bench, Case, clock, hgrm, page};
+use crate::bench::plan::{Amount, Plan, WaitFor};
+use crate::bench::{Bench, Case, clock, place};
 use crate::exit::{Exit, Failure};
 use crate::human;
-use crate::machine::{self, Machine};
+use crate::machine;
 use crate::values::{self, Sync, counted, friendly};
 use crate::write::ChecksumArg;
 
@@ -92,13 +87,13 @@ pub(crate) struct OutputArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Writes the latencies of all rounds in HdrHistogram's text form; to a directory, one file for each case
-    #[arg(long, value_name = "FILE|DIR")]
-    hgrm: Option<PathBuf>,
-
     /// Writes a page that shows everything: figures, pictures, options, the machine
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
+
+    /// An option of those workloads that have latencies.
+    #[arg(skip)]
+    pub(crate) hgrm: Option<PathBuf>,
 
     /// Shows no progress
     #[arg(long, short)]
@@ -118,6 +113,11 @@ pub(crate) struct LoopArgs {
     /// of what is measured]
     #[arg(long, value_name = "DURATION|N", value_parser = warmup)]
     warmup: Option<Amount>,
+
+    /// Writes the latencies of all rounds in HdrHistogram's text form, in nanoseconds; of several cases, one file for each
+    /// into a directory
+    #[arg(long, value_name = "FILE|DIR")]
+    hgrm: Option<PathBuf>,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -178,21 +178,19 @@ fn sync(text: &str) -> Result<String, String> {
 /// What all cases have in common.
 #[derive(Debug)]
 pub(crate) struct Setting {
+    /// As it was typed.
+    pub(crate) command: String,
     pub(crate) rounds: u64,
     pub(crate) pins: Vec<usize>,
     pub(crate) dir: PathBuf,
     /// Nanoseconds for reading the clock.
     pub(crate) clock: f64,
-    /// Bytes that a round may need on the disk.
-    needs: u64,
 }
 
 /// Bytes of all records that go into one file by themselves.
 const LARGE: u64 = 1 << 30;
 const USUAL: u64 = 64 << 20;
 const TO_READ: u64 = 256 << 20;
-const MEMORY: &str = "/dev/shm";
-const STORAGE: &str = "/var/tmp";
 /// One record of how many is timed in a closed loop: a prime, so that it does not beat with the size of pages.
 const STRIDE: u64 = 1021;
 
@@ -233,8 +231,9 @@ impl LoopArgs {
     ) -> Result<(Bench, OutputArgs), Failure> {
         let from = if self.rate.is_some() { ", from when it was due" } else { "" };
         let latency = format!("{latency}{from}");
-        let setting = self.load.setting(verb, &cases, clock)?;
-        Ok((Bench { verb, unit, latency, cases, setting }, self.output))
+        let setting = self.load.setting(verb, clock);
+        let output = OutputArgs { hgrm: self.hgrm, ..self.output };
+        Ok((Bench { verb, unit, latency, cases, setting }, output))
     }
 }
 
@@ -295,7 +294,7 @@ impl ReadArgs {
         if plan.checksum {
             cases.push(case("verified", true)?);
         }
-        let setting = load.setting("read", &cases, clock)?;
+        let setting = load.setting("read", clock);
         Ok((Bench { verb: "read", unit: "records", latency: String::new(), cases, setting }, output))
     }
 }
@@ -400,136 +399,22 @@ impl LoadArgs {
         Ok(Case { name: name.to_owned(), plan, roles })
     }
 
-    fn setting(&self, verb: &str, cases: &[Case], clock: f64) -> Result<Setting, Failure> {
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None if verb == "durable" => PathBuf::from(STORAGE),
-            None if fs::metadata(MEMORY).is_ok_and(|found| found.is_dir()) => PathBuf::from(MEMORY),
-            None => std::env::temp_dir(),
-        };
-        let needs = cases.iter().map(|case| {
-            let rings = if case.roles.contains(&Role::Pong) { 2 } else { 1 };
-            let files = case.plan.files.unwrap_or(FILES).min(FILES);
-            // The index takes 64 bytes a mebibyte, the rest is small.
-            let file = case.plan.capacity + case.plan.capacity / 4096 + (64 << 10);
-            file.saturating_mul(files * rings)
-        });
-        Ok(Setting {
+    fn setting(&self, verb: &str, clock: f64) -> Setting {
+        let dir = self.dir.clone().unwrap_or_else(|| place::default(verb == "durable"));
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        Setting {
+            command: std::iter::once("kek".to_owned()).chain(words).collect::<Vec<_>>().join(" "),
             rounds: self.rounds,
             pins: self.pin.clone().map_or_else(Vec::new, |pin| pin.0),
             dir,
             clock,
-            needs: needs.max().unwrap_or(0),
-        })
+        }
     }
 }
 
 /// The longest record, and a capacity that none has.
 const LONGEST: u64 = (1 << 28) - 1;
 const LARGEST: u64 = (1 << 45) + 1;
-
-impl Setting {
-    /// A directory for the channels, removed when it is dropped.
-    pub(crate) fn directory(&self) -> Result<TempDir, Failure> {
-        let dir = Builder::new().prefix("kek-bench-").tempdir_in(&self.dir);
-        let dir = dir.map_err(|error| usage(format_args!("--dir {}: {error}", self.dir.display())))?;
-        let free = free_space(dir.path())
-            .map_err(|error| Failure::io(format_args!("cannot look up {}", self.dir.display()), error))?;
-        if free < self.needs {
-            return Err(Failure::new(
-                Exit::Full,
-                format_args!(
-                    "{}: a round may need {}, {} are free: choose another --dir, or less --records or --capacity",
-                    self.dir.display(),
-                    human::bytes(self.needs as f64),
-                    human::bytes(free as f64)
-                ),
-            ));
-        }
-        Ok(dir)
-    }
-}
-
-/// Bytes that may be written there. A file system in memory has no more than there is memory.
-fn free_space(dir: &Path) -> std::io::Result<u64> {
-    let space = statvfs(dir)?;
-    let free = space.blocks_available() as u64 * space.fragment_size() as u64;
-    let memory = is_memory(dir).then(|| fs::read_to_string("/proc/meminfo").ok()).flatten();
-    let memory = memory.and_then(|meminfo| machine::kibibytes(&meminfo, "MemAvailable"));
-    Ok(memory.map_or(free, |memory| memory.min(free)))
-}
-
-/// Whether this is a file system in memory.
-pub(crate) fn is_memory(dir: &Path) -> bool {
-    Machine::this(dir).file_system.is_some_and(|found| ["tmpfs", "ramfs", "devtmpfs"].contains(&&*found.kind))
-}
-
-/// Files that will be written in the end. They are opened before hours are spent.
-pub(crate) struct Sinks {
-    html: Option<(NamedTempFile, PathBuf)>,
-    hgrm: Option<PathBuf>,
-    /// Whether that is a directory.
-    many: bool,
-}
-
-impl OutputArgs {
-    pub(crate) fn open(&self, cases: usize) -> Result<Sinks, Failure> {
-        let html = match &self.html {
-            Some(path) => Some((beside(path)?, path.clone())),
-            None => None,
-        };
-        let many = self.hgrm.as_ref().is_some_and(|path| path.is_dir()) || cases > 1;
-        if let Some(path) = &self.hgrm {
-            match many {
-                true => fs::create_dir_all(path)
-                    .map_err(|error| usage(format_args!("--hgrm {}: {error}", path.display())))?,
-                false => drop(beside(path)?),
-            }
-        }
-        Ok(Sinks { html, hgrm: self.hgrm.clone(), many })
-    }
-}
-
-/// A temporary file where that one will be.
-fn beside(path: &Path) -> Result<NamedTempFile, Failure> {
-    let cannot = |error: std::io::Error| usage(format_args!("cannot write {}: {error}", path.display()));
-    if path.is_dir() {
-        return Err(usage(format_args!("cannot write {}: it is a directory", path.display())));
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666);
-    Builder::new().prefix(".kek-bench-").permissions(mode).tempfile_in(parent).map_err(cannot)
-}
-
-impl Sinks {
-    pub(crate) fn write(
-        self,
-        bench: &Bench,
-        summaries: &[Summary],
-        machine: &Machine,
-    ) -> Result<(), Failure> {
-        if let Some((file, path)) = self.html {
-            let page = page::page(bench, summaries, machine)
-                .map_err(|error| Failure::new(Exit::Io, format_args!("{}: {error}", path.display())))?;
-            put(file, &path, &page)?;
-        }
-        let Some(path) = self.hgrm else { return Ok(()) };
-        for summary in summaries {
-            let path = match self.many {
-                true => path.join(format!("{}.hgrm", summary.name.replace(' ', "-"))),
-                false => path.clone(),
-            };
-            put(beside(&path)?, &path, &hgrm::text(&summary.latencies))?;
-        }
-        Ok(())
-    }
-}
-
-fn put(mut file: NamedTempFile, path: &Path, text: &str) -> Result<(), Failure> {
-    let cannot = |error| Failure::io(format_args!("cannot write {}", path.display()), error);
-    file.write_all(text.as_bytes()).map_err(cannot)?;
-    file.persist(path).map(drop).map_err(|error| cannot(error.error))
-}
 
 /// A duration, or a number of things, in words.
 pub(crate) fn amount(amount: Amount, unit: &str) -> String {

@@ -14,7 +14,6 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use hdrhistogram::Histogram;
 use kekbit::{Channel, Record, Verify};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
@@ -26,6 +25,7 @@ use crate::bench::clock::{Pace, now};
 use crate::bench::pattern::Pattern;
 use crate::bench::plan::{Amount, Plan, WaitFor};
 use crate::bench::ring::{self, ReadRing, WriteRing};
+use crate::bench::timing::{Latencies, Stamps};
 use crate::exit::{Exit, Failure};
 use crate::output::print;
 
@@ -460,78 +460,6 @@ impl Pen<'_> {
     }
 }
 
-/// Latencies of one record in so many.
-struct Latencies {
-    histogram: Histogram<u64>,
-    next: u64,
-    stride: u64,
-}
-
-/// An hour. What takes longer counts as this.
-const LONGEST: u64 = 3_600_000_000_000;
-
-/// A histogram of nanoseconds, with three digits.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 3).expect("sound bounds")
-}
-
-impl Latencies {
-    fn new(plan: &Plan) -> Latencies {
-        let mut histogram = histogram();
-        // Writes to all of its pages, so that no measurement waits for one.
-        histogram.reset();
-        Latencies { histogram, next: 0, stride: plan.stride }
-    }
-
-    #[inline]
-    fn take(&mut self, nanos: u64, counts: bool) {
-        self.next += self.stride;
-        if counts {
-            self.histogram.saturating_record(nanos);
-        }
-    }
-
-    fn counts(&self) -> Vec<(u64, u64)> {
-        self.histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
-    }
-}
-
-/// When some records were sent or received. Writer and reader choose the same ones, without a word about it.
-struct Stamps {
-    taken: Vec<(u64, u64)>,
-    next: u64,
-    stride: u64,
-}
-
-/// So many at the most; then every other one is given up.
-const STAMPS: usize = 1 << 18;
-
-impl Stamps {
-    fn new(plan: &Plan) -> Stamps {
-        // The pages are touched now.
-        let mut taken = vec![(1, 1); STAMPS];
-        taken.clear();
-        Stamps { taken, next: 0, stride: plan.stride }
-    }
-
-    #[inline]
-    fn take(&mut self, time: u64) {
-        self.taken.push((self.next, time));
-        self.next += self.stride;
-        if self.taken.len() == STAMPS {
-            self.thin();
-        }
-    }
-
-    #[cold]
-    fn thin(&mut self) {
-        self.stride *= 2;
-        let stride = self.stride;
-        self.taken.retain(|(sequence, _)| sequence.is_multiple_of(stride));
-        self.next = self.next.next_multiple_of(stride);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kekbit::{Wait, Writer};
@@ -580,7 +508,9 @@ mod tests {
         good[1][50] ^= 4;
         let dir = tempfile::tempdir().unwrap();
         let mut writer = Writer::create(ring::path(dir.path(), THERE, 0)).unwrap();
-        good.iter().for_each(|record| drop(writer.append(record).unwrap()));
+        for record in &good {
+            writer.append(record).unwrap();
+        }
         writer.close().unwrap();
         let part = part(&plan, dir.path());
         let mut ring = ReadRing::open(&plan, dir.path(), THERE, false).unwrap();
@@ -593,21 +523,5 @@ mod tests {
         let says = failure.message().unwrap();
         assert!(says.starts_with("record 1 at position 104 is not what was written: byte 50 is"), "{says}");
         assert!(next(3).is_err(), "a record that is missing");
-    }
-
-    #[test]
-    fn both_sides_take_the_same_records() {
-        let plan = Plan { stride: 3, ..small(8, 1, 4096) };
-        let (mut a, mut b) = (Stamps::new(&plan), Stamps::new(&plan));
-        for sequence in 0..3 * STAMPS as u64 * 5 {
-            for stamps in [&mut a, &mut b] {
-                if sequence == stamps.next {
-                    stamps.take(sequence);
-                }
-            }
-        }
-        assert_eq!(a.taken, b.taken);
-        assert!(a.taken.len() < STAMPS && a.taken.len() >= STAMPS / 2);
-        assert!(a.taken.windows(2).all(|two| two[1].0 - two[0].0 == a.stride));
     }
 }

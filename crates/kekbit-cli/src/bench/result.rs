@@ -3,8 +3,9 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::bench::part::{Report, Role, histogram};
+use crate::bench::part::{Report, Role};
 use crate::bench::plan::{FILES, Plan};
+use crate::bench::timing::histogram;
 use crate::exit::{Exit, Failure};
 
 /// The percentiles that are shown, and the names of their fields.

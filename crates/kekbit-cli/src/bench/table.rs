@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use crate::bench::plan::FILES;
 use crate::bench::result::{Label, PERCENTILES, Spread, Summary};
-use crate::bench::{Bench, options};
+use crate::bench::{Bench, options, place};
 use crate::human;
 use crate::machine::write_list;
+use crate::values::one_line;
 
 /// A table: its head, and its rows.
 pub(crate) struct Table {
@@ -43,6 +44,7 @@ pub(crate) fn setting(bench: &Bench) -> Vec<(&'static str, String)> {
     let Some(case) = bench.cases.first() else { return Vec::new() };
     let (plan, setting) = (&case.plan, &bench.setting);
     let mut rows = vec![
+        ("command", setting.command.clone()),
         (
             "records",
             format!("{} bytes, checksum {}", plan.size, if plan.checksum { "crc32c" } else { "none" }),
@@ -79,7 +81,7 @@ pub(crate) fn setting(bench: &Bench) -> Vec<(&'static str, String)> {
         Some(files) if files <= FILES => format!("{files} of {capacity}, one after the other"),
         _ => format!("of {capacity} one after the other, in a ring of {FILES} files"),
     };
-    let memory = if options::is_memory(&setting.dir) { "in memory" } else { "on storage" };
+    let memory = if place::is_memory(&setting.dir) { "in memory" } else { "on storage" };
     rows.push((
         "channels",
         format!("{files}, in {}, {memory}, prepare {}", setting.dir.display(), plan.prepare),
@@ -97,11 +99,15 @@ pub(crate) fn setting(bench: &Bench) -> Vec<(&'static str, String)> {
 
 /// What is printed before it begins.
 pub(crate) fn head(bench: &Bench) -> String {
-    let mut text = format!("kek bench {}\n", bench.verb);
+    let mut text = String::new();
     for (name, value) in setting(bench) {
-        let _ = writeln!(text, "  {name:<9}  {value}");
+        // Writing to a string does not fail.
+        let _ = match name {
+            "command" => writeln!(text, "{}", one_line(&value)),
+            _ => writeln!(text, "  {name:<9}  {}", one_line(&value)),
+        };
     }
-    if bench.verb == "durable" && options::is_memory(&bench.setting.dir) {
+    if bench.verb == "durable" && place::is_memory(&bench.setting.dir) {
         text.push_str("  In memory nothing is durable: choose a --dir on storage.\n");
     }
     text.push('\n');
