@@ -341,7 +341,7 @@ pub(crate) fn write_list(numbers: impl Iterator<Item = usize>) -> String {
     runs.into_iter().map(run).collect::<Vec<_>>().join(",")
 }
 
-fn file_system(dir: &Path) -> Option<FileSystem> {
+pub(crate) fn file_system(dir: &Path) -> Option<FileSystem> {
     let dir = fs::canonicalize(dir).ok()?;
     find_mount(&fs::read("/proc/self/mountinfo").ok()?, &dir)
 }

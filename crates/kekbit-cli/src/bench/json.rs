@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bench::plan::Amount;
 use crate::bench::result::{Outcome, PERCENTILES, Summary};
-use crate::bench::{Bench, Case};
+use crate::bench::{Bench, Case, place};
 use crate::machine::Machine;
 
 /// The first line: what is measured, how, and where.
@@ -42,6 +42,7 @@ pub(crate) fn machine(machine: &Machine, bench: &Bench) -> impl Serialize {
         "rounds": setting.rounds,
         "pin": setting.pins,
         "dir": setting.dir.to_string_lossy(),
+        "in_memory": place::is_memory(&setting.dir),
         "clock_ns": setting.clock,
         "cases": bench.cases.iter().map(case).collect::<Vec<_>>(),
         "machine": machine,

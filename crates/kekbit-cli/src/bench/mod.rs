@@ -232,8 +232,7 @@ impl Bench {
         let Some(case) = self.cases.first().filter(|case| case.roles == [Role::Scan]) else {
             return Ok(None);
         };
-        let records = case.plan.per_file();
-        let plan = Plan { amount: Amount::Records(records), rate: None, ..case.plan.clone() };
+        let plan = Plan { amount: Amount::Records(case.plan.scanned), ..case.plan.clone() };
         cast::play(dir, &plan, &[Role::Writer], &self.setting.pins, signals, tick)?;
         Ok(Some(dir.to_owned()))
     }

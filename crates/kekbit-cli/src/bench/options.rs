@@ -276,19 +276,17 @@ impl DurableArgs {
 impl ReadArgs {
     pub(crate) fn read(self, clock: f64) -> Result<(Bench, OutputArgs), Failure> {
         let ReadArgs { load, output } = self;
-        let capacity = match load.records {
-            Some(records) => load.takes(records)?,
-            None => load.capacity.unwrap_or(TO_READ),
-        };
-        if let Some(given) = load.capacity.filter(|given| *given < capacity) {
+        let takes = load.records.map(|records| load.takes(records)).transpose()?;
+        let capacity = load.capacity.or(takes).unwrap_or(TO_READ);
+        if let Some(takes) = takes.filter(|takes| *takes > capacity) {
             return Err(usage(format_args!(
-                "{} records take {capacity} bytes, more than --capacity {given}: what is scanned is one channel",
+                "{} records take {takes} bytes, more than --capacity {capacity}: what is scanned is one channel",
                 load.records.unwrap_or(0)
             )));
         }
         let amount = load.duration.map_or(Amount::Records(1), |duration| Amount::Nanos(nanos(duration)));
-        let plan =
-            Plan { files: Some(1), capacity, warmup: Amount::Records(0), ..load.basis(amount, None, clock)? };
+        let mut plan = Plan { files: Some(1), capacity, ..load.basis(amount, None, clock)? };
+        plan.scanned = load.records.unwrap_or_else(|| plan.per_file());
         let case = |name, verify| load.case(name, Plan { verify, ..plan.clone() }, vec![Role::Scan]);
         let mut cases = vec![case("not verified", false)?];
         if plan.checksum {
@@ -334,6 +332,7 @@ impl LoadArgs {
             rate,
             stride: rate.map_or(STRIDE, |rate| clock::stride(rate, clock)),
             times_appends: false,
+            scanned: 0,
             verify: true,
         })
     }

@@ -88,8 +88,8 @@ pub(crate) struct Report {
     pub(crate) files: u64,
     /// Whether an open loop has been cut short, since it was hopelessly behind its schedule.
     pub(crate) cut_short: bool,
-    /// How long the first scan took, from opening the channel on.
-    pub(crate) first_scan: u64,
+    /// The records of the first scan, and how long it took, from opening the channel on.
+    pub(crate) first_scan: (u64, u64),
 }
 
 impl PartArgs {
@@ -154,24 +154,27 @@ impl Part {
     fn write(mut self) -> Result<Report, Failure> {
         let ring = WriteRing::create(&self.plan, &self.dir, THERE)?;
         let begin = self.ready()?;
-        let plan = self.plan.clone();
-        let pen = Pen {
-            part: &mut self,
-            ring,
-            sequence: 0,
-            latencies: Latencies::new(&plan),
-            stamps: Stamps::new(&plan),
-        };
-        match plan.rate {
+        let rate = self.plan.rate;
+        let pen = self.pen(ring);
+        match rate {
             None => pen.without_pause(),
             Some(rate) => pen.by_schedule(Pace::new(begin, rate)),
         }
     }
 
+    fn pen(&mut self, ring: WriteRing) -> Pen<'_> {
+        let (latencies, stamps) = (Latencies::new(&self.plan), Stamps::new(&self.plan));
+        Pen { part: self, ring, sequence: 0, latencies, stamps }
+    }
+
     fn read(self, durable: bool) -> Result<Report, Failure> {
-        let mut ring = ReadRing::open(&self.plan, &self.dir, THERE, durable)?;
+        let ring = ReadRing::open(&self.plan, &self.dir, THERE, durable)?;
         let begin = self.ready()?;
-        let Part { plan, pattern, .. } = &self;
+        self.follow(ring, begin)
+    }
+
+    fn follow(&self, mut ring: ReadRing, begin: u64) -> Result<Report, Failure> {
+        let Part { plan, pattern, .. } = self;
         let pace = plan.rate.map(|rate| Pace::new(begin, rate));
         let (first, last) = plan.records().map_or((0, None), |(warmup, more)| (warmup, Some(warmup + more)));
         let wait = plan.wait.wait();
@@ -265,12 +268,16 @@ impl Part {
     /// Reads a closed channel: once with everything that the first time takes, then again.
     fn scan(self) -> Result<Report, Failure> {
         self.ready()?;
-        let Part { plan, pattern, .. } = &self;
+        self.pass()
+    }
+
+    fn pass(&self) -> Result<Report, Failure> {
+        let Part { plan, pattern, .. } = self;
         let opening = now();
         let verify = if plan.verify { Verify::Always } else { Verify::Never };
         let channel = Channel::options().verify(verify).open(ring::path(&self.dir, THERE, 0))?;
         let first = walk(&channel)?;
-        let first_scan = now() - opening;
+        let first_scan = (first, (now() - opening).max(1));
         let mut report = Report { first_scan, began: now(), ..Report::default() };
         let limit = match plan.amount {
             Amount::Nanos(nanos) => report.began.saturating_add(nanos),
@@ -289,8 +296,9 @@ impl Part {
             check(pattern, sequence, &record?)?;
             sequence += 1;
         }
-        if first != sequence {
-            return Err(Failure::new(Exit::Damage, format_args!("{first} records, then {sequence}")));
+        if [first, sequence] != [plan.scanned; 2] {
+            let wrong = format_args!("{first} and {sequence} of {} records have been read", plan.scanned);
+            return Err(Failure::new(Exit::Damage, wrong));
         }
         Ok(report)
     }
@@ -523,5 +531,48 @@ mod tests {
         let says = failure.message().unwrap();
         assert!(says.starts_with("record 1 at position 104 is not what was written: byte 50 is"), "{says}");
         assert!(next(3).is_err(), "a record that is missing");
+    }
+
+    #[test]
+    fn an_open_loop_counts_from_when_a_record_was_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan { rate: Some(1000), times_appends: true, ..small(96, 10, 4096) };
+        let mut part = part(&plan, dir.path());
+        // Everything was due a second ago, whenever it is sent.
+        let begin = now() - 1_000_000_000;
+        let ring = WriteRing::create(&plan, dir.path(), THERE).unwrap();
+        let written = part.pen(ring).by_schedule(Pace::new(begin, 1000)).unwrap();
+        let ring = ReadRing::open(&plan, dir.path(), THERE, false).unwrap();
+        let read = part.follow(ring, begin).unwrap();
+        for report in [written, read] {
+            assert_eq!((report.first, report.end, report.cut_short), (0, 10, false), "{report:?}");
+            assert_eq!(report.latencies.iter().map(|(_, count)| count).sum::<u64>(), 10);
+            assert!(report.latencies.iter().all(|(nanos, _)| *nanos > 980_000_000), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_loop_that_cannot_keep_up_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan { rate: Some(1000), ..small(96, 10, 4096) };
+        let mut part = part(&plan, dir.path());
+        let ring = WriteRing::create(&plan, dir.path(), THERE).unwrap();
+        let failure = part.pen(ring).by_schedule(Pace::new(now() - 10_000_000_000, 1000)).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message().unwrap().contains("choose a lower --rate"));
+    }
+
+    #[test]
+    fn a_scan_finds_what_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan { scanned: 10, ..small(96, 10, 4096) };
+        let ring = WriteRing::create(&plan, dir.path(), THERE).unwrap();
+        let report = part(&plan, dir.path()).pen(ring).without_pause().unwrap();
+        assert_eq!((report.first, report.end, report.files), (0, 10, 1));
+        let scanned = part(&plan, dir.path()).pass().unwrap();
+        assert_eq!((scanned.first_scan.0, scanned.end), (10, 10));
+        let more = Plan { scanned: 11, ..plan };
+        let failure = part(&more, dir.path()).pass().unwrap_err();
+        assert_eq!(failure.message(), Some("10 and 10 of 11 records have been read"));
     }
 }

@@ -12,7 +12,7 @@ use crate::bench::part::Role;
 use crate::bench::plan::{FILES, Plan};
 use crate::exit::{Exit, Failure};
 use crate::human;
-use crate::machine::{self, Machine};
+use crate::machine;
 
 const MEMORY: &str = "/dev/shm";
 const STORAGE: &str = "/var/tmp";
@@ -57,7 +57,7 @@ fn needs(case: &Case) -> u64 {
     let file = plan.capacity + plan.capacity / 4096 + (64 << 10);
     let all = file.saturating_mul(files);
     let used = plan.records().filter(|_| plan.prepare != "all").map_or(all, |(warmup, records)| {
-        let records = warmup.saturating_add(records).saturating_mul(Plan::frame(plan.size));
+        let records = warmup.saturating_add(records).max(plan.scanned).saturating_mul(Plan::frame(plan.size));
         records.saturating_add(plan.capacity / 4096 + (1 << 20))
     });
     all.min(used).saturating_mul(rings)
@@ -74,5 +74,5 @@ fn free_space(dir: &Path) -> io::Result<u64> {
 
 /// Whether this is a file system in memory.
 pub(crate) fn is_memory(dir: &Path) -> bool {
-    Machine::this(dir).file_system.is_some_and(|found| ["tmpfs", "ramfs", "devtmpfs"].contains(&&*found.kind))
+    machine::file_system(dir).is_some_and(|found| ["tmpfs", "ramfs", "devtmpfs"].contains(&&*found.kind))
 }

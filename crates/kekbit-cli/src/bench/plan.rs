@@ -83,7 +83,8 @@ pub(crate) struct Plan {
     pub(crate) stride: u64,
     /// Whether the writer takes the time of its appends, or the reader that of the records' arrival.
     pub(crate) times_appends: bool,
-    /// Whether the checksums of a scan are computed.
+    /// Records that are written for a scan, and whether their checksums are computed.
+    pub(crate) scanned: u64,
     pub(crate) verify: bool,
 }
 
@@ -139,6 +140,7 @@ pub(crate) fn small(size: usize, records: u64, capacity: u64) -> Plan {
         rate: None,
         stride: 1,
         times_appends: false,
+        scanned: 0,
         verify: true,
     };
     plan.files = Some(records.div_ceil(plan.per_file()));

@@ -91,7 +91,7 @@ impl Outcome {
         Ok(Outcome {
             records: first.end - first.first,
             nanos: (ended - first.began).max(1),
-            first_pass: scan.then_some((plan.per_file(), first.first_scan.max(1))),
+            first_pass: scan.then_some(first.first_scan),
             latencies,
             files: first.files,
             label,

@@ -65,7 +65,13 @@ pub(crate) fn setting(bench: &Bench) -> Vec<(&'static str, String)> {
     };
     let rounds = setting.rounds;
     match bench.verb {
-        "read" => rows.push(("rounds", format!("{rounds}, each a first pass, then {passes}"))),
+        "read" => {
+            let records = human::count(plan.scanned as f64);
+            rows.push((
+                "rounds",
+                format!("{rounds}, each a first pass over {records} records, then {passes}"),
+            ));
+        }
         _ => rows.push((
             "rounds",
             format!(
