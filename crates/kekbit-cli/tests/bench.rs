@@ -368,7 +368,12 @@ fn parts_do_not_outlive_the_benchmark() {
             })
             .count()
     };
-    wait_until("the start of both parts", || parts() == 2);
+    // They are at work, and hear nothing more from their parent: the first channels have been reused.
+    let round = || fs::read_dir(place.dir()).unwrap().flatten().next().map(|dir| dir.path().join("0-0"));
+    wait_until("the fourth channel", || {
+        round().is_some_and(|dir| channels_below(&dir) > 0 && !dir.join("there-0.kek").exists())
+    });
+    assert_eq!(parts(), 2);
     running.signal(Signal::SIGKILL);
     running.status();
     wait_until("the end of the parts", || parts() == 0);
