@@ -64,8 +64,13 @@ fn each_workload_says_what_it_has_measured() {
         assert!(output.stderr.is_empty(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.starts_with(&format!("kek bench {workload} ")), "{text}");
-        let needed =
-            ["96 bytes, checksum crc32c", "closed, as fast as possible", "reading it takes", "label"];
+        let needed = [
+            "96 bytes, checksum crc32c",
+            "closed, as fast as possible",
+            "reading it takes",
+            "hypervisor",
+            "label",
+        ];
         needed.iter().chain(cases(workload)).for_each(|part| assert!(text.contains(part), "{part}: {text}"));
         assert_empty(place.dir());
     }

@@ -146,7 +146,7 @@ impl Bench {
         if output.json {
             print_json(&json::machine(&machine, self))?;
         } else {
-            print(table::head(self).as_bytes())?;
+            print(table::head(self, &machine).as_bytes())?;
         }
         let rounds = self.rounds(dir.path(), output, signals)?;
         drop(dir);

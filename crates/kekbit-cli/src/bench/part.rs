@@ -222,7 +222,7 @@ impl Part {
         for (amount, counts) in [(plan.warmup, false), (plan.amount, true)] {
             let pace = plan.rate.map(|rate| Pace::new(begin, rate));
             let records = amount.records(plan.rate).unwrap_or(u64::MAX);
-            let began = now();
+            let began = pace.map_or_else(now, |pace| pace.due(sequence));
             let limit = match (amount, plan.rate) {
                 (Amount::Nanos(nanos), None) => began.saturating_add(nanos),
                 (_, Some(rate)) => hopeless(began, records, rate),
@@ -426,7 +426,7 @@ impl Pen<'_> {
         let rate = plan.rate.unwrap_or(1);
         let limit = hopeless(pace.due(0), warmup + records, rate);
         let mut time = now();
-        let mut report = Report { first: warmup, ..Report::default() };
+        let mut report = Report { first: warmup, began: pace.due(warmup), ..Report::default() };
         while self.sequence < warmup + records {
             let (sequence, due) = (self.sequence, pace.due(self.sequence));
             if time < due {
@@ -437,9 +437,6 @@ impl Pen<'_> {
                     report.cut_short = true;
                     break;
                 }
-            }
-            if sequence == warmup {
-                report.began = time;
             }
             self.append()?;
             if plan.times_appends && sequence == self.latencies.next {

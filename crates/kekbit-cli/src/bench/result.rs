@@ -90,7 +90,7 @@ impl Outcome {
         };
         Ok(Outcome {
             records: first.end - first.first,
-            nanos: (ended - first.began).max(1),
+            nanos: ended.saturating_sub(first.began).max(1),
             first_pass: scan.then_some(first.first_scan),
             latencies,
             files: first.files,

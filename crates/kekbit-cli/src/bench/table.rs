@@ -6,8 +6,8 @@ use crate::bench::plan::FILES;
 use crate::bench::result::{Label, PERCENTILES, Spread, Summary};
 use crate::bench::{Bench, options, place};
 use crate::human;
-use crate::machine::write_list;
-use crate::values::one_line;
+use crate::machine::{Machine, write_list};
+use crate::values::{counted, one_line};
 
 /// A table: its head, and its rows.
 pub(crate) struct Table {
@@ -104,7 +104,7 @@ pub(crate) fn setting(bench: &Bench) -> Vec<(&'static str, String)> {
 }
 
 /// What is printed before it begins.
-pub(crate) fn head(bench: &Bench) -> String {
+pub(crate) fn head(bench: &Bench, machine: &Machine) -> String {
     let mut text = String::new();
     for (name, value) in setting(bench) {
         // Writing to a string does not fail.
@@ -113,6 +113,11 @@ pub(crate) fn head(bench: &Bench) -> String {
             _ => writeln!(text, "  {name:<9}  {}", one_line(&value)),
         };
     }
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    let cores =
+        machine.cores.map_or_else(|| "unknown cores".to_owned(), |cores| counted(cores as u64, "core"));
+    let (processor, kernel) = (known(&machine.processor), known(&machine.kernel));
+    let _ = writeln!(text, "  machine    {processor}, {cores}, {kernel}, hypervisor {}", machine.hypervisor);
     if bench.verb == "durable" && place::is_memory(&bench.setting.dir) {
         text.push_str("  In memory nothing is durable: choose a --dir on storage.\n");
     }
