@@ -38,7 +38,7 @@ impl Label {
 
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            Label::Burst => "burst: all pages were made ready before the time began",
+            Label::Burst => "burst: the writer's pages were all made ready before the time began",
             Label::Fresh => "fresh: new pages, whose making is part of the time",
             Label::Sustained => "sustained: files are reused, whose making is part of the time",
             Label::Scan => {
