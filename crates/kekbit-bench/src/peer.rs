@@ -18,6 +18,25 @@ pub(crate) struct Link<'a> {
     pub(crate) size: usize,
     /// Records that will pass, so that files can be large enough; `None` if that is not known: until the time is up.
     pub(crate) records: Option<u64>,
+    /// Bytes of a file, for systems that go from file to file.
+    pub(crate) segment: u64,
+}
+
+/// A way to put a system under load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Workload {
+    /// One thread appends, nobody reads.
+    Append,
+    /// Records from sender to receiver, as fast as they go; what has to be created is there beforehand.
+    Stream,
+    /// The same, with everything included: creation, pages, the end.
+    Fresh,
+    /// The same for a given time, without an end to the number of records.
+    Sustained,
+    /// One record there and back, again and again.
+    Pingpong,
+    /// Records at a given rate, whether or not the system keeps up.
+    OpenLoop,
 }
 
 /// A system that carries records from one process to another.
@@ -32,6 +51,14 @@ pub(crate) trait Peer {
 
     /// What this system promises in this configuration.
     fn about(&self) -> About;
+
+    /// Whether this configuration is measured by `workload`.
+    fn takes_part(&self, workload: Workload) -> bool {
+        matches!(
+            workload,
+            Workload::Stream | Workload::Sustained | Workload::Pingpong | Workload::OpenLoop
+        )
+    }
 
     /// Creates what there is to create. Returns at once; the receiver may not be there yet.
     fn sender(&self, link: &Link<'_>) -> Result<Self::Sender>;
@@ -56,18 +83,23 @@ pub(crate) trait Sender {
     /// Sends `record`; waits where the system makes its sender wait.
     fn send(&mut self, record: &[u8]) -> Result<()>;
 
+    /// Lets what was sent be on its way, for systems that gather records. Called whenever nothing more is due.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the receiver is there, for systems that lose what is sent before.
     fn is_connected(&mut self) -> Result<bool> {
         Ok(true)
     }
 
-    /// Ends it. What was sent is still received.
+    /// Ends it, when the receiver has said that it has got everything; only in [`Workload::Fresh`] before that.
     fn finish(self) -> Result<()>;
 }
 
 /// The receiving side.
 pub(crate) trait Receiver {
     /// Calls `each` for the records that are there, some hundred at the most, and returns how many there were. Does not
-    /// wait.
+    /// wait, unless the system can do nothing else.
     fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize>;
 }
