@@ -54,10 +54,7 @@ pub(crate) trait Peer {
 
     /// Whether this configuration is measured by `workload`.
     fn takes_part(&self, workload: Workload) -> bool {
-        matches!(
-            workload,
-            Workload::Stream | Workload::Sustained | Workload::Pingpong | Workload::OpenLoop
-        )
+        matches!(workload, Workload::Stream | Workload::Sustained | Workload::Pingpong | Workload::OpenLoop)
     }
 
     /// Creates what there is to create. Returns at once; the receiver may not be there yet.

@@ -1,0 +1,111 @@
+//! This kekbit, through its public face.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kekbit::{Channel, Checksum, Durability, Prepare, Reader, Start, Wait, Writer, WriterOptions};
+
+use crate::Result;
+use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
+
+/// One channel that holds all records.
+pub(crate) struct Kekbit {
+    prepare: Prepare,
+    checksum: Checksum,
+}
+
+pub(crate) fn all() -> Vec<Kekbit> {
+    let with = |prepare, checksum| Kekbit { prepare, checksum };
+    vec![
+        with(Prepare::All, Checksum::Crc32c),
+        with(Prepare::All, Checksum::None),
+        with(Prepare::default(), Checksum::Crc32c),
+    ]
+}
+
+/// A channel's file.
+fn path(link: &Link<'_>) -> PathBuf {
+    link.dir.join(link.name).with_extension("kek")
+}
+
+/// What all configurations have in common: nothing is synced, since no peer does that here.
+fn options(link: &Link<'_>, checksum: Checksum) -> WriterOptions {
+    Writer::options().max_record_len(link.size as u64).checksum(checksum).durability(Durability::Never)
+}
+
+impl Peer for Kekbit {
+    type Sender = KekbitSender;
+    type Receiver = KekbitReceiver;
+
+    fn name(&self) -> String {
+        let prepare = if self.prepare == Prepare::All { "prepared" } else { "fresh" };
+        let checksum = if self.checksum == Checksum::None { ", no checksum" } else { "" };
+        format!("kekbit, {prepare}{checksum}")
+    }
+
+    fn about(&self) -> About {
+        About { kept: true, checksummed: self.checksum != Checksum::None, survives_kill: true }
+    }
+
+    fn takes_part(&self, workload: Workload) -> bool {
+        match (self.prepare, self.checksum) {
+            (Prepare::All, Checksum::Crc32c) => {
+                matches!(workload, Workload::Append | Workload::Stream | Workload::Pingpong)
+            }
+            (Prepare::All, _) => matches!(workload, Workload::Append | Workload::Stream),
+            _ => matches!(workload, Workload::Append | Workload::Fresh | Workload::OpenLoop),
+        }
+    }
+
+    fn sender(&self, link: &Link<'_>) -> Result<KekbitSender> {
+        let records = link.records.ok_or("one channel needs to know the number of records")?;
+        let capacity = (super::raw::frame_len(link.size) as u64 * records + 16).max(4096);
+        Ok(KekbitSender {
+            writer: options(link, self.checksum)
+                .capacity(capacity)
+                .prepare(self.prepare)
+                .create(path(link))?,
+        })
+    }
+
+    fn receiver(&self, link: &Link<'_>) -> Result<KekbitReceiver> {
+        let wait = Wait::yielding().at_most(Duration::from_secs(60));
+        let channel = Channel::wait_for(path(link), wait)?.ok_or("the channel has not appeared")?;
+        Ok(KekbitReceiver { reader: channel.reader(Start::Beginning)? })
+    }
+}
+
+/// The sending side.
+pub(crate) struct KekbitSender {
+    writer: Writer,
+}
+
+impl Sender for KekbitSender {
+    #[inline]
+    fn send(&mut self, record: &[u8]) -> Result<()> {
+        self.writer.append(record)?;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        Ok(self.writer.close()?)
+    }
+}
+
+/// The receiving side.
+pub(crate) struct KekbitReceiver {
+    reader: Reader,
+}
+
+impl Receiver for KekbitReceiver {
+    #[inline]
+    fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
+        for count in 0..super::AT_ONCE {
+            match self.reader.try_next()? {
+                Some(record) => each(&record),
+                None => return Ok(count),
+            }
+        }
+        Ok(super::AT_ONCE)
+    }
+}

@@ -1,0 +1,221 @@
+//! The bare loop: the frames of kekbit in a mapped file, without any library around them. It is the yardstick: what the
+//! machine gives to anybody who writes these bytes, and reads them on another core.
+//!
+//! It has a checksum, or has none; otherwise it looks after nothing: no end of the channel, no dead writer, no growth, no
+//! file that was damaged.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use super::meet::wait_for_path;
+use crate::Result;
+use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
+
+/// When the pages of the file are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pages {
+    /// All of them beforehand, on both sides.
+    Prepared,
+    /// Each when it is touched first.
+    Fresh,
+    /// All of them at once, before the first record: what "fresh" costs who does the one after the other.
+    InSeries,
+}
+
+/// The bare loop, over such a file.
+pub(crate) struct Raw<const CHECKSUM: bool> {
+    pages: Pages,
+}
+
+pub(crate) fn all<const CHECKSUM: bool>() -> Vec<Raw<CHECKSUM>> {
+    let pages: &[_] =
+        if CHECKSUM { &[Pages::Prepared, Pages::Fresh, Pages::InSeries] } else { &[Pages::Prepared] };
+    pages.iter().map(|&pages| Raw { pages }).collect()
+}
+
+impl<const CHECKSUM: bool> Peer for Raw<CHECKSUM> {
+    type Sender = RawSender<CHECKSUM>;
+    type Receiver = RawReceiver;
+
+    fn name(&self) -> String {
+        let pages = match self.pages {
+            Pages::Prepared => "prepared",
+            Pages::Fresh => "fresh",
+            Pages::InSeries => "populate and stream in series",
+        };
+        format!("raw, {pages}{}", if CHECKSUM { "" } else { ", no checksum" })
+    }
+
+    fn about(&self) -> About {
+        About { kept: true, checksummed: CHECKSUM, survives_kill: true }
+    }
+
+    fn takes_part(&self, workload: Workload) -> bool {
+        match self.pages {
+            Pages::Prepared if CHECKSUM => {
+                matches!(workload, Workload::Append | Workload::Stream | Workload::Pingpong)
+            }
+            Pages::Prepared => matches!(workload, Workload::Append | Workload::Stream),
+            Pages::Fresh => matches!(workload, Workload::Append | Workload::Fresh),
+            Pages::InSeries => workload == Workload::Fresh,
+        }
+    }
+
+    fn sender(&self, link: &Link<'_>) -> Result<RawSender<CHECKSUM>> {
+        let path = link.dir.join(link.name);
+        let begun = path.with_extension("new");
+        let records = link.records.ok_or("raw needs to know the number of records")?;
+        let map = create(&begun, frame_len(link.size) as u64 * records + WORD as u64)?;
+        if self.pages != Pages::Fresh {
+            map.advise(Advice::PopulateWrite)?;
+        }
+        // The receiver finds it when it is ready.
+        std::fs::rename(&begun, &path)?;
+        Ok(RawSender { to: Frames::new(map) })
+    }
+
+    fn receiver(&self, link: &Link<'_>) -> Result<RawReceiver> {
+        let path = link.dir.join(link.name);
+        wait_for_path(&path)?;
+        let map = open(&path)?;
+        if self.pages != Pages::Fresh {
+            map.advise(Advice::PopulateRead)?;
+        }
+        Ok(RawReceiver { map, at: 0 })
+    }
+}
+
+pub(crate) const WORD: usize = 8;
+const RECORD: u32 = 1;
+const SALT: (u64, u64) = (0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210);
+
+/// Bytes of a frame: header word, payload, padding.
+#[inline]
+pub(crate) fn frame_len(len: usize) -> usize {
+    (len + WORD + 7) & !7
+}
+
+/// A new file of `len` bytes, all of them holes, mapped.
+pub(crate) fn create(path: &Path, len: u64) -> Result<MmapRaw> {
+    OpenOptions::new().write(true).create_new(true).open(path)?.set_len(len)?;
+    open_for_writing(path)
+}
+
+/// Such a file, mapped for reading and writing.
+pub(crate) fn open_for_writing(path: &Path) -> Result<MmapRaw> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    Ok(MmapOptions::new().map_raw(&file)?)
+}
+
+/// Such a file, mapped for reading.
+pub(crate) fn open(path: &Path) -> Result<MmapRaw> {
+    Ok(MmapOptions::new().map_raw_read_only(&OpenOptions::new().read(true).open(path)?)?)
+}
+
+/// Where the next frame goes.
+pub(crate) struct Frames<const CHECKSUM: bool> {
+    map: MmapRaw,
+    at: usize,
+}
+
+impl<const CHECKSUM: bool> Frames<CHECKSUM> {
+    /// At the beginning of `map`, whose first word is zero.
+    pub(crate) fn new(map: MmapRaw) -> Frames<CHECKSUM> {
+        Frames { map, at: 0 }
+    }
+
+    /// Publishes a record; `false` if it and the word behind it do not fit.
+    #[inline]
+    pub(crate) fn put(&mut self, payload: &[u8]) -> bool {
+        let end = self.at + frame_len(payload.len());
+        if end + WORD > self.map.len() {
+            return false;
+        }
+        let kl = RECORD << 28 | payload.len() as u32;
+        // From the source, before the line is touched that the receiver polls.
+        let check = if CHECKSUM { crate::crc::crc32c_padded(payload) } else { 0 } ^ mix(self.at as u64, kl);
+        let to = self.map.as_mut_ptr().wrapping_add(self.at + WORD);
+        if !payload.len().is_multiple_of(8) {
+            // SAFETY: the last word of the padded payload, inside the file; the payload then covers its part.
+            unsafe { to.wrapping_add(payload.len() & !7).cast::<u64>().write(0) };
+        }
+        // SAFETY: inside the file; the payload lies elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len()) };
+        // Relaxed: ordered by the store below.
+        self.word(end).store(0, Ordering::Relaxed);
+        // Release: what the receiver's Acquire load of this word lets it see.
+        self.word(self.at).store(u64::from(kl) << 32 | u64::from(check), Ordering::Release);
+        self.at = end;
+        true
+    }
+
+    /// The word at `at`, a multiple of 8 that leaves room for it.
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        word(&self.map, at)
+    }
+}
+
+#[inline]
+fn mix(position: u64, kl: u32) -> u32 {
+    let a = (position ^ SALT.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let b = ((a ^ a >> 32 ^ u64::from(kl)).wrapping_add(SALT.1)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (b >> 32) as u32
+}
+
+/// The word at `at`, which the callers know to be a multiple of 8 with `at + 8 <= map.len()`.
+#[inline]
+pub(crate) fn word(map: &MmapRaw, at: usize) -> &AtomicU64 {
+    debug_assert!(at.is_multiple_of(WORD) && at + WORD <= map.len());
+    // SAFETY: aligned and inside the file, which is only accessed through atomics and raw pointers.
+    unsafe { &*map.as_mut_ptr().wrapping_add(at).cast::<AtomicU64>() }
+}
+
+/// The sending side.
+pub(crate) struct RawSender<const CHECKSUM: bool> {
+    to: Frames<CHECKSUM>,
+}
+
+impl<const CHECKSUM: bool> Sender for RawSender<CHECKSUM> {
+    #[inline]
+    fn send(&mut self, record: &[u8]) -> Result<()> {
+        if self.to.put(record) { Ok(()) } else { Err("the file of the bare loop is full".into()) }
+    }
+
+    fn finish(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The receiving side.
+pub(crate) struct RawReceiver {
+    map: MmapRaw,
+    /// A multiple of 8 with `at + 8 <= map.len()`.
+    at: usize,
+}
+
+impl Receiver for RawReceiver {
+    #[inline]
+    fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
+        for count in 0..super::AT_ONCE {
+            // Acquire: the partner of the sender's Release store.
+            let head = word(&self.map, self.at).load(Ordering::Acquire);
+            if head == 0 {
+                return Ok(count);
+            }
+            let len = (head >> 32 & 0x0FFF_FFFF) as usize;
+            let end = self.at + frame_len(len);
+            if head >> 60 != u64::from(RECORD) || end + WORD > self.map.len() {
+                return Err(format!("no frame of the bare loop at {}: {head:#x}", self.at).into());
+            }
+            let payload = self.map.as_ptr().wrapping_add(self.at + WORD);
+            // SAFETY: inside the file, and published: it never changes.
+            each(unsafe { std::slice::from_raw_parts(payload, len) });
+            self.at = end;
+        }
+        Ok(super::AT_ONCE)
+    }
+}

@@ -1,0 +1,7 @@
+//! What is measured. Each workload is generic over its peer, so that its loop is compiled for each of them and nothing is
+//! dispatched while it is measured.
+
+pub(crate) mod append;
+pub(crate) mod open_loop;
+pub(crate) mod pingpong;
+pub(crate) mod stream;
