@@ -29,7 +29,7 @@ fn path(link: &Link<'_>) -> PathBuf {
 }
 
 /// What all configurations have in common: nothing is synced, since no peer does that here.
-fn options(link: &Link<'_>, checksum: Checksum) -> WriterOptions {
+pub(crate) fn options(link: &Link<'_>, checksum: Checksum) -> WriterOptions {
     Writer::options().max_record_len(link.size as u64).checksum(checksum).durability(Durability::Never)
 }
 
@@ -53,7 +53,7 @@ impl Peer for Kekbit {
                 matches!(workload, Workload::Append | Workload::Stream | Workload::Pingpong)
             }
             (Prepare::All, _) => matches!(workload, Workload::Append | Workload::Stream),
-            _ => matches!(workload, Workload::Append | Workload::Fresh | Workload::OpenLoop),
+            _ => matches!(workload, Workload::Append | Workload::Fresh),
         }
     }
 
@@ -94,7 +94,7 @@ impl Sender for KekbitSender {
 
 /// The receiving side.
 pub(crate) struct KekbitReceiver {
-    reader: Reader,
+    pub(crate) reader: Reader,
 }
 
 impl Receiver for KekbitReceiver {

@@ -8,8 +8,11 @@ mod framed;
 mod kekbit;
 mod meet;
 mod old;
+mod old_files;
 mod pipe;
 mod raw;
+mod raw_ring;
+mod ring;
 pub(crate) mod rtt;
 mod socket;
 
@@ -23,13 +26,19 @@ pub(crate) use self::rtt::NAME as RAW_RTT;
 /// Records that a receiver takes in one poll, at most.
 const AT_ONCE: usize = 256;
 
+/// Files, or parts of one, that peers have at once that go from one to the next.
+const PARTS: u64 = 4;
+
 /// The one place where families of peers are named.
 macro_rules! families {
     ($each:ident) => {
         $each!(raw::all::<true>());
         $each!(raw::all::<false>());
+        $each!(raw_ring::all());
         $each!(kekbit::all());
+        $each!(ring::all());
         $each!(old::all());
+        $each!(old_files::all());
         $each!(pipe::all());
         $each!(socket::all());
     };

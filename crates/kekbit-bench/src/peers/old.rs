@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kekbit_0_3::api::{EncoderHandler, Reader, Writer};
+use kekbit_0_3::api::{EncoderHandler, ReadError, Reader, Writer};
 use kekbit_0_3::core::TickUnit::Nanos;
 use kekbit_0_3::core::{Metadata, ShmReader, ShmWriter, shm_reader, shm_writer};
 
@@ -88,15 +88,23 @@ pub(crate) struct OldReceiver {
 impl Receiver for OldReceiver {
     #[inline]
     fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
-        for count in 0..super::AT_ONCE {
-            match self.reader.try_read() {
-                Ok(Some(record)) => each(record),
-                Ok(None) => return Ok(count),
-                // The end comes again with the next poll.
-                Err(_) if count > 0 => return Ok(count),
-                Err(error) => return Err(format!("{error:?}").into()),
-            }
+        let count = take(&mut self.reader, each)?;
+        match self.reader.exhausted() {
+            Some(end) if count == 0 => Err(format!("{end:?}").into()),
+            _ => Ok(count),
         }
-        Ok(super::AT_ONCE)
     }
+}
+
+/// Takes the records that are there. If the channel has ended the reader says so.
+#[inline]
+pub(crate) fn take(reader: &mut ShmReader, each: &mut impl FnMut(&[u8])) -> Result<usize> {
+    for count in 0..super::AT_ONCE {
+        match reader.try_read() {
+            Ok(Some(record)) => each(record),
+            Ok(None) | Err(ReadError::Closed) => return Ok(count),
+            Err(error) => return Err(format!("{error:?}").into()),
+        }
+    }
+    Ok(super::AT_ONCE)
 }

@@ -68,13 +68,14 @@ impl<const CHECKSUM: bool> Peer for Raw<CHECKSUM> {
         let path = link.dir.join(link.name);
         let begun = path.with_extension("new");
         let records = link.records.ok_or("raw needs to know the number of records")?;
-        let map = create(&begun, frame_len(link.size) as u64 * records + WORD as u64)?;
+        let len = frame_len(link.size) as u64 * records + WORD as u64;
+        let map = create(&begun, len)?;
         if self.pages != Pages::Fresh {
             map.advise(Advice::PopulateWrite)?;
         }
         // The receiver finds it when it is ready.
         std::fs::rename(&begun, &path)?;
-        Ok(RawSender { to: Frames::new(map) })
+        Ok(RawSender { to: Frames::new(map, len as usize) })
     }
 
     fn receiver(&self, link: &Link<'_>) -> Result<RawReceiver> {
@@ -84,12 +85,14 @@ impl<const CHECKSUM: bool> Peer for Raw<CHECKSUM> {
         if self.pages != Pages::Fresh {
             map.advise(Advice::PopulateRead)?;
         }
-        Ok(RawReceiver { map, at: 0 })
+        Ok(RawReceiver { from: Taking::new(map) })
     }
 }
 
 pub(crate) const WORD: usize = 8;
 const RECORD: u32 = 1;
+/// The kind of the frame behind which the sender goes on elsewhere.
+pub(crate) const JUMP: u32 = 4;
 const SALT: (u64, u64) = (0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210);
 
 /// Bytes of a frame: header word, payload, padding.
@@ -118,20 +121,35 @@ pub(crate) fn open(path: &Path) -> Result<MmapRaw> {
 /// Where the next frame goes.
 pub(crate) struct Frames<const CHECKSUM: bool> {
     map: MmapRaw,
+    /// A multiple of 8 with `at + 8 <= end`, and zero until something is published there.
     at: usize,
+    /// Not beyond the map.
+    end: usize,
 }
 
 impl<const CHECKSUM: bool> Frames<CHECKSUM> {
-    /// At the beginning of `map`, whose first word is zero.
-    pub(crate) fn new(map: MmapRaw) -> Frames<CHECKSUM> {
-        Frames { map, at: 0 }
+    /// In the first `len` bytes of `map`, which is new: its first word is zero.
+    pub(crate) fn new(map: MmapRaw, len: usize) -> Frames<CHECKSUM> {
+        assert!(WORD <= len && len <= map.len());
+        Frames { map, at: 0, end: len }
+    }
+
+    /// Goes on at the beginning of another part of the map, which nobody reads any more: the frame that says so is
+    /// published last.
+    pub(crate) fn jump(&mut self, start: usize, len: usize) {
+        assert!(start.is_multiple_of(WORD) && WORD <= len && start + len <= self.map.len());
+        // Relaxed: ordered by the store below.
+        self.word(start).store(0, Ordering::Relaxed);
+        // Release, as in `put`.
+        self.word(self.at).store(u64::from(JUMP) << 60, Ordering::Release);
+        (self.at, self.end) = (start, start + len);
     }
 
     /// Publishes a record; `false` if it and the word behind it do not fit.
     #[inline]
     pub(crate) fn put(&mut self, payload: &[u8]) -> bool {
         let end = self.at + frame_len(payload.len());
-        if end + WORD > self.map.len() {
+        if end + WORD > self.end {
             return false;
         }
         let kl = RECORD << 28 | payload.len() as u32;
@@ -192,30 +210,74 @@ impl<const CHECKSUM: bool> Sender for RawSender<CHECKSUM> {
 
 /// The receiving side.
 pub(crate) struct RawReceiver {
-    map: MmapRaw,
-    /// A multiple of 8 with `at + 8 <= map.len()`.
-    at: usize,
+    from: Taking,
 }
 
 impl Receiver for RawReceiver {
     #[inline]
     fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
         for count in 0..super::AT_ONCE {
-            // Acquire: the partner of the sender's Release store.
-            let head = word(&self.map, self.at).load(Ordering::Acquire);
-            if head == 0 {
-                return Ok(count);
+            match self.from.next() {
+                Found::Record(record) => each(record),
+                Found::Nothing => return Ok(count),
+                Found::Jump => return Err("the bare loop has gone on elsewhere".into()),
+                Found::Damage(head) => return Err(damage(head)),
             }
-            let len = (head >> 32 & 0x0FFF_FFFF) as usize;
-            let end = self.at + frame_len(len);
-            if head >> 60 != u64::from(RECORD) || end + WORD > self.map.len() {
-                return Err(format!("no frame of the bare loop at {}: {head:#x}", self.at).into());
-            }
-            let payload = self.map.as_ptr().wrapping_add(self.at + WORD);
-            // SAFETY: inside the file, and published: it never changes.
-            each(unsafe { std::slice::from_raw_parts(payload, len) });
-            self.at = end;
         }
         Ok(super::AT_ONCE)
     }
+}
+
+/// Where the next frame is taken.
+pub(crate) struct Taking {
+    map: MmapRaw,
+    /// A multiple of 8 with `at + 8 <= map.len()`.
+    at: usize,
+}
+
+/// What is there.
+pub(crate) enum Found<'a> {
+    Record(&'a [u8]),
+    Nothing,
+    /// The sender has gone on elsewhere.
+    Jump,
+    /// This header word.
+    Damage(u64),
+}
+
+impl Taking {
+    pub(crate) fn new(map: MmapRaw) -> Taking {
+        assert!(WORD <= map.len());
+        Taking { map, at: 0 }
+    }
+
+    /// The next record, if there is one.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Found<'_> {
+        // Acquire: the partner of the sender's Release store.
+        let head = word(&self.map, self.at).load(Ordering::Acquire);
+        let len = (head >> 32 & 0x0FFF_FFFF) as usize;
+        let end = self.at + frame_len(len);
+        if head >> 60 == u64::from(RECORD) && end + WORD <= self.map.len() {
+            let payload = self.map.as_ptr().wrapping_add(self.at + WORD);
+            self.at = end;
+            // SAFETY: inside the file, and published: it does not change before the receiver says that it has gone on.
+            return Found::Record(unsafe { std::slice::from_raw_parts(payload, len) });
+        }
+        match head {
+            0 => Found::Nothing,
+            _ if head >> 60 == u64::from(JUMP) => Found::Jump,
+            _ => Found::Damage(head),
+        }
+    }
+
+    /// Goes on where the sender has.
+    pub(crate) fn jump(&mut self, start: usize) {
+        assert!(start.is_multiple_of(WORD) && start + WORD <= self.map.len());
+        self.at = start;
+    }
+}
+
+pub(crate) fn damage(head: u64) -> Box<dyn std::error::Error> {
+    format!("{head:#x} is no header of the bare loop").into()
 }

@@ -1,0 +1,142 @@
+//! kekbit without an end: channel after channel, each in the file of one that everybody has left.
+//!
+//! A channel that is full is followed by the next one, under the next number, in the file of the oldest one. Creation,
+//! change-over and reuse are part of what is measured. The receiver opens the next channel before it lets go of the last
+//! one, so that the sender, which takes the oldest file only, never takes one that the receiver has still to read: it is
+//! told that the file is in use, and waits.
+
+use std::path::{Path, PathBuf};
+
+use kekbit::{AppendError, Channel, CreateError, OpenError, Reader, Start, Writer, WriterOptions};
+
+use super::kekbit::{KekbitReceiver, options};
+use super::meet::wait_until;
+use super::{AT_ONCE, PARTS};
+use crate::Result;
+use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
+
+/// Channels in files that are used again.
+pub(crate) struct Ring;
+
+pub(crate) fn all() -> Vec<Ring> {
+    vec![Ring]
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number}.kek"))
+}
+
+impl Peer for Ring {
+    type Sender = RingSender;
+    type Receiver = RingReceiver;
+
+    fn name(&self) -> String {
+        "kekbit, ring".into()
+    }
+
+    fn about(&self) -> About {
+        // What is kept is the end: the last files.
+        About { kept: true, checksummed: true, survives_kill: true }
+    }
+
+    fn takes_part(&self, workload: Workload) -> bool {
+        matches!(workload, Workload::Sustained | Workload::OpenLoop)
+    }
+
+    fn sender(&self, link: &Link<'_>) -> Result<RingSender> {
+        let dir = link.dir.join(link.name);
+        std::fs::create_dir(&dir)?;
+        let options = options(link, kekbit::Checksum::Crc32c).capacity(link.segment);
+        Ok(RingSender { writer: options.clone().create(path(&dir, 0))?, options, dir, number: 0 })
+    }
+
+    fn receiver(&self, link: &Link<'_>) -> Result<RingReceiver> {
+        let dir = link.dir.join(link.name);
+        let reader = wait_until("the first channel", || enter(&dir, 0))?;
+        Ok(RingReceiver { from: KekbitReceiver { reader }, dir, number: 0 })
+    }
+}
+
+/// A reader of the channel with this number, if it is there.
+fn enter(dir: &Path, number: u64) -> Result<Option<Reader>> {
+    match Channel::open(path(dir, number)) {
+        Ok(channel) => Ok(Some(channel.reader(Start::Beginning)?)),
+        Err(OpenError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The sending side.
+pub(crate) struct RingSender {
+    writer: Writer,
+    options: WriterOptions,
+    dir: PathBuf,
+    number: u64,
+}
+
+impl RingSender {
+    /// Goes on in the next channel. The last one is full, and has ended by that.
+    #[cold]
+    fn enter_next(&mut self) -> Result<()> {
+        self.number += 1;
+        let next = path(&self.dir, self.number);
+        let create = || match self.number.checked_sub(PARTS) {
+            None => Ok(Some(self.options.clone().create(&next)?)),
+            Some(oldest) => match self.options.clone().create_from(path(&self.dir, oldest), &next) {
+                Err(CreateError::InUse { .. }) => Ok(None),
+                created => Ok(Some(created?)),
+            },
+        };
+        self.writer = wait_until("the receiver", create)?;
+        Ok(())
+    }
+}
+
+impl Sender for RingSender {
+    #[inline]
+    fn send(&mut self, record: &[u8]) -> Result<()> {
+        match self.writer.append(record) {
+            Ok(_) => Ok(()),
+            Err(AppendError::Full { .. }) => {
+                self.enter_next()?;
+                self.writer.append(record)?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        Ok(self.writer.close()?)
+    }
+}
+
+/// The receiving side.
+pub(crate) struct RingReceiver {
+    from: KekbitReceiver,
+    dir: PathBuf,
+    number: u64,
+}
+
+impl RingReceiver {
+    /// Goes on in the next channel, if it is there.
+    #[cold]
+    fn enter_next(&mut self) -> Result<()> {
+        if let Some(next) = enter(&self.dir, self.number + 1)? {
+            self.number += 1;
+            self.from.reader = next;
+        }
+        Ok(())
+    }
+}
+
+impl Receiver for RingReceiver {
+    #[inline]
+    fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
+        let count = self.from.poll(each)?;
+        if count < AT_ONCE && self.from.reader.end().is_some() {
+            self.enter_next()?;
+        }
+        Ok(count)
+    }
+}
