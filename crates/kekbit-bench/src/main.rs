@@ -11,6 +11,7 @@
 //! in the records (`payload`), how (`workloads`), through what (`peers`, by the traits in `peer`), and what is left of it
 //! (`sample`).
 
+mod alone;
 mod clock;
 /// The very checksum of the library, so that the bare loop does the same work.
 #[allow(dead_code, reason = "the bare loop needs one function of it")]
@@ -57,6 +58,8 @@ enum Command {
     Once(once::OnceArgs),
     #[command(hide = true)]
     Role(roles::Role),
+    #[command(hide = true)]
+    Alone(alone::Alone),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::SyncBytes(args) => durable::sync_bytes(&args),
         Command::Once(args) => once::run(&args),
         Command::Role(role) => roles::run(&role),
+        Command::Alone(alone) => alone::run(&alone),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

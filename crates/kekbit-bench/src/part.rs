@@ -1,14 +1,15 @@
 //! A process that plays a role, as the coordinator sees it: it says lines, is told to go, and is killed if it hangs.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
+
 use crate::Result;
-use crate::roles::Outcome;
 
 /// Characters of what a role complains of that are shown.
 const COMPLAINT: usize = 500;
@@ -28,6 +29,21 @@ impl Patience {
             return Err("interrupted".into());
         }
         if Instant::now() >= self.until { Err("it hangs, and was killed".into()) } else { Ok(()) }
+    }
+
+    /// Waits until `child` has ended; an error if it takes too long, and then it has been killed.
+    pub(crate) fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if let Err(error) = self.is_over() {
+                child.kill()?;
+                child.wait()?;
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -103,8 +119,8 @@ impl Part {
         writeln!(input, "go").map_err(|error| self.failed(&error.to_string()).into())
     }
 
-    /// Waits for what came out.
-    pub(crate) fn outcome(&mut self) -> Result<Outcome> {
+    /// Waits for what came out: an [`Outcome`](crate::roles::Outcome), or figures.
+    pub(crate) fn outcome<T: DeserializeOwned>(&mut self) -> Result<T> {
         let line = self.line()?;
         serde_json::from_str(&line).map_err(|error| format!("{}: \"{line}\": {error}", self.what).into())
     }
@@ -116,14 +132,9 @@ impl Part {
         if status.success() { Ok(()) } else { Err(self.failed(&status.to_string()).into()) }
     }
 
-    fn wait(&mut self) -> Result<std::process::ExitStatus> {
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            self.patience.is_over().map_err(|error| self.failed(&error.to_string()))?;
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    fn wait(&mut self) -> Result<ExitStatus> {
+        let patience = self.patience.clone();
+        patience.wait(&mut self.child).map_err(|error| self.failed(&error.to_string()).into())
     }
 }
 
@@ -166,7 +177,7 @@ mod tests {
         let mut part = part(script, LONG);
         part.expect("created").unwrap();
         part.go().unwrap();
-        assert_eq!(part.outcome().unwrap().records, 3);
+        assert_eq!(part.outcome::<crate::roles::Outcome>().unwrap().records, 3);
         part.end().unwrap();
     }
 

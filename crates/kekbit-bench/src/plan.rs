@@ -1,15 +1,18 @@
 //! What is to be measured: which peers, at which sizes and rates.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::ValueEnum;
 
 use crate::Result;
+use crate::alone::{Alone, What};
 use crate::peer::Workload;
-use crate::peers::{self, Entry};
+use crate::peers::{self, Entry, frame_len, settings};
 use crate::roles::{Role, Side};
 use crate::run::RunArgs;
+use crate::workloads::command::{self, Tool};
+use crate::workloads::costs::human;
 
 /// What can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -26,10 +29,13 @@ pub(crate) enum Kind {
     Pingpong,
     /// Latencies at a given rate.
     OpenLoop,
+    /// Walking over a closed channel.
+    Scan,
+    /// `kek write` and `kek cat` beside `cat`.
+    Command,
+    /// What each setting costs, and how cost grows with sizes and readers.
+    Costs,
 }
-
-/// Figures with their measures.
-pub(crate) type Figures = Vec<(String, f64)>;
 
 /// Something to be measured once a round.
 pub(crate) struct Job {
@@ -51,6 +57,10 @@ pub(crate) enum Work {
         /// How long it is to take.
         seconds: f64,
     },
+    /// By a process of its own, which names cases and peers itself.
+    Alone(Alone),
+    /// By a command, which this process feeds.
+    Command { tool: Tool, kek: PathBuf, lines: u64 },
 }
 
 /// Jobs in groups that are compared with each other, and what has to be left out, with the reason.
@@ -58,6 +68,10 @@ pub(crate) fn plan(args: &RunArgs) -> Result<(Vec<Vec<Job>>, Vec<String>)> {
     crate::run::check_dir(&args.dir)?;
     let kinds = if args.workloads.is_empty() { Kind::value_variants() } else { &args.workloads };
     let (mut groups, mut skipped) = (Vec::new(), Vec::new());
+    let mut skip = |line: String| {
+        eprintln!("{line}");
+        skipped.push(line);
+    };
     let entries: Vec<_> = peers::entries().into_iter().filter(|entry| wanted(&entry.name, args)).collect();
     let (entries, missing): (Vec<_>, Vec<_>) = entries
         .into_iter()
@@ -65,13 +79,24 @@ pub(crate) fn plan(args: &RunArgs) -> Result<(Vec<Vec<Job>>, Vec<String>)> {
         .partition(|(there, _)| there.is_ok());
     for (error, entry) in missing {
         let why = error.err().map(|error| error.to_string()).unwrap_or_default();
-        let line = format!("{}: skipped: {why}", entry.name);
-        eprintln!("{line}");
-        skipped.push(line);
+        skip(format!("{}: skipped: {why}", entry.name));
     }
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     for kind in kinds {
-        groups.extend(roles(*kind, &entries, args));
+        match kind {
+            Kind::Scan => groups.push(vec![alone("scan", "96 bytes", scan(args))]),
+            Kind::Command => match command::find_kek(args.kek.as_deref()) {
+                Ok(kek) => groups.extend(commands(&kek, args)),
+                Err(error) => skip(format!("command: skipped: {error}")),
+            },
+            Kind::Costs => groups.extend(costs(args)?),
+            Kind::Fresh => {
+                let mut fresh = roles(*kind, &entries, args);
+                add_populate(&mut fresh, args);
+                groups.extend(fresh);
+            }
+            _ => groups.extend(roles(*kind, &entries, args)),
+        }
     }
     groups.retain(|group| !group.is_empty());
     if groups.is_empty() {
@@ -93,11 +118,13 @@ fn roles(kind: Kind, entries: &[Entry], args: &RunArgs) -> Vec<Vec<Job>> {
         Kind::Sustained => (Workload::Sustained, &[96]),
         Kind::Pingpong => (Workload::Pingpong, &[96]),
         Kind::OpenLoop => (Workload::OpenLoop, &[256]),
+        Kind::Scan | Kind::Command | Kind::Costs => return Vec::new(),
     };
     let sizes = if args.sizes.is_empty() { sizes } else { &args.sizes };
-    let no_rate = [None];
-    let rates: Vec<Option<f64>> = args.rates.iter().copied().map(Some).collect();
-    let rates: &[_] = if kind == Kind::OpenLoop { &rates } else { &no_rate };
+    let rates: Vec<Option<f64>> = match kind {
+        Kind::OpenLoop => args.rates.iter().copied().map(Some).collect(),
+        _ => vec![None],
+    };
     let mut groups = Vec::new();
     for (size, rate) in sizes.iter().flat_map(|size| rates.iter().map(move |rate| (*size, *rate))) {
         let case = match rate {
@@ -116,13 +143,135 @@ fn roles(kind: Kind, entries: &[Entry], args: &RunArgs) -> Vec<Vec<Job>> {
     groups
 }
 
+fn alone(workload: &str, case: &str, alone: Alone) -> Job {
+    Job { workload: workload.into(), case: case.into(), peer: "kekbit".into(), work: Work::Alone(alone) }
+}
+
+fn process(what: What, args: &RunArgs) -> Alone {
+    Alone {
+        what,
+        dir: PathBuf::new(),
+        core: args.cores[0],
+        round: 0,
+        size: 96,
+        records: args.records.unwrap_or(1_000_000),
+        bytes: Vec::new(),
+    }
+}
+
+fn scan(args: &RunArgs) -> Alone {
+    let records = args.records.unwrap_or(args.space / frame_len(96) as u64);
+    Alone { records, ..process(What::Scan, args) }
+}
+
+/// Making pages without writing any record, beside those who write some.
+fn add_populate(groups: &mut [Vec<Job>], args: &RunArgs) {
+    for group in groups.iter_mut().filter(|_| wanted("populate", args)) {
+        let Some(Work::Roles { role, .. }) = group.first().map(|job| &job.work) else { continue };
+        let size = role.size;
+        let records = args.records.unwrap_or(args.space / frame_len(size) as u64);
+        let case = group[0].case.clone();
+        let work = Alone { size, records, ..process(What::Populate, args) };
+        group.push(Job { peer: "populate".into(), ..alone("fresh", &case, work) });
+    }
+}
+
+fn commands(kek: &Path, args: &RunArgs) -> Vec<Vec<Job>> {
+    let job = |tool: Tool| Job {
+        workload: "command".into(),
+        case: tool.names().0.into(),
+        peer: tool.names().1.into(),
+        work: Work::Command {
+            tool,
+            kek: kek.to_owned(),
+            lines: args.records.unwrap_or(args.space / 2 / command::LINE as u64),
+        },
+    };
+    command::TOOLS.iter().map(|group| group.iter().map(|tool| job(*tool)).collect()).collect()
+}
+
+/// What settings cost, and how cost grows.
+fn costs(args: &RunArgs) -> Result<Vec<Vec<Job>>> {
+    let all = peers::entries();
+    let peer = |name: &str| all.iter().find(|entry| entry.name == name);
+    let job = |workload: &str, case: &str, entry: &Entry, role: Workload, size| Job {
+        workload: workload.into(),
+        case: case.into(),
+        peer: entry.name.strip_prefix(settings::PREFIX).unwrap_or(&entry.name).into(),
+        work: work(role, entry, size, None, args),
+    };
+    let mut groups = Vec::new();
+    let waits = |entry: &&Entry| entry.name.starts_with("kekbit with Wait");
+    let settings = |entry: &&Entry| entry.name.starts_with(settings::PREFIX);
+    let settings_of = |case: &str, role, wanted: &dyn Fn(&&Entry) -> bool| -> Vec<Job> {
+        let entries = all.iter().filter(|entry| settings(entry) && wanted(entry));
+        entries.map(|entry| job("cost of settings", case, entry, role, 96)).collect()
+    };
+    groups.push(settings_of("append, 96 bytes", Workload::Append, &|entry| !waits(entry)));
+    let mut everything =
+        settings_of("create, append, close, 96 bytes", Workload::Fresh, &|entry| !waits(entry));
+    everything.iter_mut().for_each(|job| with_receivers(job, 0));
+    groups.push(everything);
+    groups.push(settings_of("round trip, 96 bytes", Workload::Pingpong, &|entry| waits(entry)));
+    for size in SIZES {
+        let pairs = ["raw, prepared", "kekbit, prepared"]
+            .map(|name| [name.to_owned(), name.to_owned() + ", no checksum"]);
+        let entries = pairs.iter().flatten().filter_map(|name| peer(name));
+        groups.push(
+            entries
+                .map(|entry| job("cost of size", &human(size), entry, Workload::Append, size as usize))
+                .collect(),
+        );
+    }
+    for readers in READERS {
+        let entries = ["raw, prepared", "kekbit, prepared"].iter().filter_map(|name| peer(name));
+        let mut group: Vec<Job> = entries
+            .map(|entry| job("cost of readers", &readers.to_string(), entry, Workload::Stream, 96))
+            .collect();
+        group.iter_mut().for_each(|job| with_receivers(job, readers));
+        groups.push(group);
+    }
+    for capacity in &args.capacities {
+        let work = Alone { bytes: vec![gib(*capacity)?], ..process(What::Capacity, args) };
+        groups.push(vec![alone("cost of capacity", &human(gib(*capacity)?), work)]);
+    }
+    let lengths = args.lengths.iter().map(|length| gib(*length)).collect::<Result<Vec<_>>>()?;
+    if !lengths.is_empty() {
+        groups.push(vec![alone(
+            "cost of length",
+            "",
+            Alone { bytes: lengths, ..process(What::Length, args) },
+        )]);
+    }
+    Ok(groups)
+}
+
+/// Bytes of a record, from what fits a word to what fills many pages.
+const SIZES: [u64; 7] = [8, 32, 128, 512, 2048, 8192, 65536];
+const READERS: [usize; 4] = [1, 2, 4, 8];
+
+fn gib(gib: f64) -> Result<u64> {
+    let bytes = (gib * f64::from(1 << 30)).round();
+    if (4096.0..=(1_u64 << 45) as f64).contains(&bytes) {
+        Ok(bytes as u64)
+    } else {
+        Err(format!("{gib} GiB are not between 4 KiB and 32 TiB").into())
+    }
+}
+
+fn with_receivers(job: &mut Job, count: usize) {
+    if let Work::Roles { receivers, .. } = &mut job.work {
+        *receivers = count;
+    }
+}
+
 fn work(workload: Workload, entry: &Entry, size: usize, rate: Option<f64>, args: &RunArgs) -> Work {
     let timed = match workload {
         Workload::Sustained => Some(args.seconds.unwrap_or(60.0)),
         Workload::OpenLoop => Some(args.seconds.unwrap_or(30.0)),
         _ => None,
     };
-    let frame = (size as u64 + 15) & !7;
+    let frame = frame_len(size) as u64;
     let most = match workload {
         Workload::Pingpong => 1_000_000.min(args.space / frame),
         _ => args.space / frame,

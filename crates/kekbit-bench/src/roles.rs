@@ -141,13 +141,17 @@ impl Role {
 
 /// Plays the role.
 pub(crate) fn run(role: &Role) -> Result<()> {
-    // A coordinator that is killed leaves nobody behind who spins.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    die_with_parent()?;
     pin(role.core)?;
     match (role.peer.as_str(), role.workload) {
         (RAW_RTT, Workload::Pingpong) => pingpong::one_line(role),
         _ => peers::visit(&role.peer, Play(role)),
     }
+}
+
+/// A coordinator that is killed leaves nobody behind who spins.
+pub(crate) fn die_with_parent() -> Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
 }
 
 /// Keeps this thread on one core: sender and receiver each have their own.

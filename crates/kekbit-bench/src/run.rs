@@ -2,16 +2,19 @@
 //! drift on shared machines and only ratios within a round mean something.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::alone::{Alone, Figure, What};
 use crate::part::{Part, Patience};
-use crate::plan::{Figures, Job, Work, plan};
+use crate::plan::{Job, Work, plan};
 use crate::roles::{Outcome, Role, Side};
 use crate::sample::{self, Sample};
+use crate::workloads::command;
 use crate::{Result, histogram};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -54,6 +57,15 @@ pub(crate) struct RunArgs {
     /// Cores of the sender and of the receivers.
     #[arg(long, value_delimiter = ',', num_args = 1.., default_values_t = [0, 1])]
     pub(crate) cores: Vec<usize>,
+    /// Capacities of channels of which the cost is told, in GiB.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_values_t = [1.0, 4.0, 16.0, 64.0])]
+    pub(crate) capacities: Vec<f64>,
+    /// Lengths of channels of which the cost is told, in GiB, ascending.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_values_t = [0.0625, 1.0, 16.0, 64.0])]
+    pub(crate) lengths: Vec<f64>,
+    /// The command `kek`, if it is not beside this program.
+    #[arg(long)]
+    pub(crate) kek: Option<PathBuf>,
     /// Seconds after which a peer that should have ended is killed.
     #[arg(long, default_value_t = 120.0)]
     pub(crate) deadline: f64,
@@ -97,9 +109,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 
 /// The round that follows those in `done`.
 fn next_round(done: &[Sample], group: &[Job]) -> u32 {
+    // A process of its own names cases and peers by itself, but keeps to its workload.
     let is_of = |sample: &&Sample| {
         group.iter().any(|job| {
-            (&job.workload, &job.case, &job.peer) == (&sample.workload, &sample.case, &sample.peer)
+            let named = match &job.work {
+                Work::Alone(alone) if alone.what == What::Length || alone.what == What::Scan => true,
+                _ => (&job.case, &job.peer) == (&sample.case, &sample.peer),
+            };
+            job.workload == sample.workload && named
         })
     };
     done.iter().filter(is_of).map(|sample| sample.round + 1).max().unwrap_or(0)
@@ -143,19 +160,18 @@ impl Run<'_> {
     /// Measures a little of each, to find out how many records a measurement may have. What fails is left out.
     fn try_out(&mut self, group: &mut Vec<Job>) {
         group.retain_mut(|job| {
-            let Work::Roles { role, most, seconds, .. } = &mut job.work else { return true };
-            if role.total().is_some() || most.is_none() || self.is_stopped() {
+            let Work::Roles { role, most: Some(most), .. } = &mut job.work else { return true };
+            if role.total().is_some() || self.is_stopped() {
                 return true;
             }
-            let (most, seconds) = (most.unwrap_or(TRIAL), *seconds);
-            role.records = Some(TRIAL.min(most));
-            match self.figures(job) {
+            role.records = Some(TRIAL.min(*most));
+            let figures = self.figures(job, 0);
+            let Work::Roles { role, most: Some(most), seconds, .. } = &mut job.work else { return true };
+            match figures {
                 Ok(figures) => {
-                    let each = figures.iter().find(|(measure, _)| measure == "ns/record");
-                    let each = each.map_or(1.0, |(_, nanoseconds)| nanoseconds.max(1.0));
-                    if let Work::Roles { role, .. } = &mut job.work {
-                        role.records = Some(((seconds * 1e9 / each) as u64).clamp(TRIAL.min(most), most));
-                    }
+                    let each = figures.iter().find(|figure| figure.measure == "ns/record");
+                    let each = each.map_or(1.0, |figure| figure.value.max(1.0));
+                    role.records = Some(((*seconds * 1e9 / each) as u64).clamp(TRIAL.min(*most), *most));
                     true
                 }
                 Err(error) => {
@@ -177,24 +193,19 @@ impl Run<'_> {
         let what = format!("{}, {}, {}", job.workload, job.case, job.peer);
         self.bar.set_message(what.clone());
         let begun = Instant::now();
-        match self.figures(job) {
+        match self.figures(job, round) {
             Ok(figures) => {
-                let samples: Vec<_> = figures
-                    .iter()
-                    .map(|(measure, value)| Sample {
-                        workload: job.workload.clone(),
-                        case: job.case.clone(),
-                        peer: job.peer.clone(),
-                        round,
-                        measure: measure.clone(),
-                        value: *value,
-                    })
-                    .collect();
-                sample::append(&self.args.out, &samples)?;
-                let told: Vec<_> =
-                    figures.iter().map(|(measure, value)| format!("{value:.4} {measure}")).collect();
                 let took = begun.elapsed().as_secs_f64();
-                self.tell(&format!("round {round}, {what}: {} ({took:.1} s)", told.join(", ")));
+                self.tell(&format!("round {round}, {what}: {} ({took:.1} s)", told(job, &figures)));
+                let samples = figures.into_iter().map(|figure| Sample {
+                    workload: job.workload.clone(),
+                    case: figure.case,
+                    peer: figure.peer,
+                    round,
+                    measure: figure.measure,
+                    value: figure.value,
+                });
+                sample::append(&self.args.out, &samples.collect::<Vec<_>>())?;
             }
             Err(error) if !self.is_stopped() => self.fail(job, &*error),
             Err(_) => {}
@@ -203,23 +214,62 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn figures(&self, job: &Job) -> Result<Figures> {
+    fn figures(&self, job: &Job, round: u32) -> Result<Vec<Figure>> {
         // Gone with all that is in it when this is over, however it ends.
         let dir = tempfile::Builder::new().prefix("kekbit-bench-").tempdir_in(&self.args.dir)?;
+        let cores = &self.args.cores;
+        let of_this_job = |figures: Vec<(String, f64)>| {
+            let figure =
+                |(measure, value): (String, _)| Figure::of(job.case.clone(), &job.peer, &measure, value);
+            figures.into_iter().map(figure).collect()
+        };
         match &job.work {
             Work::Roles { command, role, receivers, seconds, .. } => {
                 let role = Role { dir: dir.path().to_owned(), ..role.clone() };
                 let patience = self.patience(*seconds);
-                let (sent, received) = play(*command, &role, *receivers, &self.args.cores, &patience)?;
-                figures_of(&role, &sent, &received)
+                let (sent, received) = play(*command, &role, *receivers, cores, &patience)?;
+                figures_of(&role, &sent, &received).map(of_this_job)
+            }
+            Work::Alone(alone) => {
+                let alone = Alone { dir: dir.path().to_owned(), round, ..alone.clone() };
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(alone.arguments());
+                let mut part = Part::start("process", command, self.patience(self.args.deadline))?;
+                let figures = part.outcome()?;
+                part.end()?;
+                Ok(figures)
+            }
+            Work::Command { tool, kek, lines } => {
+                let patience = self.patience(0.0);
+                let time = command::measure(*tool, kek, dir.path(), *lines, cores, &patience)?;
+                Ok(of_this_job(vec![("ns/record".into(), time / *lines as f64)]))
             }
         }
     }
 }
 
+/// Figures in a line.
+fn told(job: &Job, figures: &[Figure]) -> String {
+    let of = |figure: &Figure| {
+        let whose = if figure.peer == job.peer && figure.case == job.case {
+            String::new()
+        } else {
+            format!("{}, {}: ", figure.case, figure.peer)
+        };
+        format!("{whose}{} {}", digits(figure.value), figure.measure)
+    };
+    figures.iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// Three digits, as far as there are more.
+fn digits(value: f64) -> String {
+    let decimals = (2 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 9) as usize;
+    format!("{value:.decimals$}")
+}
+
 /// Lets a sender and its receivers play their roles.
 fn play(
-    command: fn() -> Result<std::process::Command>,
+    command: fn() -> Result<Command>,
     role: &Role,
     receivers: usize,
     cores: &[usize],
@@ -243,7 +293,7 @@ fn play(
         part.go()?;
     }
     // A receiver that fails says so at once, while its sender may wait for it for ever.
-    let received = parts.iter_mut().map(Part::outcome).collect::<Result<Vec<_>>>()?;
+    let received = parts.iter_mut().map(Part::outcome).collect::<Result<Vec<Outcome>>>()?;
     let sent = sender.outcome()?;
     for part in parts.into_iter().chain([sender]) {
         part.end()?;
@@ -252,7 +302,7 @@ fn play(
 }
 
 /// What is told of a measurement.
-fn figures_of(role: &Role, sent: &Outcome, received: &[Outcome]) -> Result<Figures> {
+fn figures_of(role: &Role, sent: &Outcome, received: &[Outcome]) -> Result<Vec<(String, f64)>> {
     for outcome in received {
         if outcome.records != sent.records {
             return Err(format!("{} records sent, {} received", sent.records, outcome.records).into());

@@ -1,10 +1,10 @@
 //! This kekbit, through its public face.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use kekbit::{Channel, Checksum, Durability, Prepare, Reader, Start, Wait, Writer, WriterOptions};
 
+use super::meet::PATIENCE;
 use crate::Result;
 use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
 
@@ -24,8 +24,21 @@ pub(crate) fn all() -> Vec<Kekbit> {
 }
 
 /// A channel's file.
-fn path(link: &Link<'_>) -> PathBuf {
+pub(crate) fn path(link: &Link<'_>) -> PathBuf {
     link.dir.join(link.name).with_extension("kek")
+}
+
+/// Room for all records in one channel.
+pub(crate) fn capacity(link: &Link<'_>) -> Result<u64> {
+    let records = link.records.ok_or("one channel needs to know the number of records")?;
+    Ok((super::raw::frame_len(link.size) as u64 * records + 16).max(4096))
+}
+
+/// A reader of the channel, as soon as it is there.
+pub(crate) fn wait_for_channel(link: &Link<'_>) -> Result<Reader> {
+    let wait = Wait::yielding().at_most(PATIENCE);
+    let channel = Channel::wait_for(path(link), wait)?.ok_or("the channel has not appeared")?;
+    Ok(channel.reader(Start::Beginning)?)
 }
 
 /// What all configurations have in common: nothing is synced, since no peer does that here.
@@ -53,25 +66,17 @@ impl Peer for Kekbit {
                 matches!(workload, Workload::Append | Workload::Stream | Workload::Pingpong)
             }
             (Prepare::All, _) => matches!(workload, Workload::Append | Workload::Stream),
-            _ => matches!(workload, Workload::Append | Workload::Fresh),
+            _ => matches!(workload, Workload::Append | Workload::Fresh | Workload::OpenLoop),
         }
     }
 
     fn sender(&self, link: &Link<'_>) -> Result<KekbitSender> {
-        let records = link.records.ok_or("one channel needs to know the number of records")?;
-        let capacity = (super::raw::frame_len(link.size) as u64 * records + 16).max(4096);
-        Ok(KekbitSender {
-            writer: options(link, self.checksum)
-                .capacity(capacity)
-                .prepare(self.prepare)
-                .create(path(link))?,
-        })
+        let options = options(link, self.checksum).capacity(capacity(link)?).prepare(self.prepare);
+        Ok(KekbitSender { writer: options.create(path(link))? })
     }
 
     fn receiver(&self, link: &Link<'_>) -> Result<KekbitReceiver> {
-        let wait = Wait::yielding().at_most(Duration::from_secs(60));
-        let channel = Channel::wait_for(path(link), wait)?.ok_or("the channel has not appeared")?;
-        Ok(KekbitReceiver { reader: channel.reader(Start::Beginning)? })
+        Ok(KekbitReceiver { reader: wait_for_channel(link)? })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 
 /// How long a receiver waits for its sender.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer, or for too long.
 pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {

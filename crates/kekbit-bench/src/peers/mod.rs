@@ -11,9 +11,10 @@ mod old;
 mod old_files;
 mod pipe;
 mod raw;
-mod raw_ring;
-mod ring;
+mod raw_reuse;
+mod reuse;
 pub(crate) mod rtt;
+pub(crate) mod settings;
 mod socket;
 
 use std::process::Command;
@@ -21,6 +22,7 @@ use std::process::Command;
 use crate::Result;
 use crate::peer::{About, Peer, Workload};
 
+pub(crate) use self::raw::{create as new_map, frame_len};
 pub(crate) use self::rtt::NAME as RAW_RTT;
 
 /// Records that a receiver takes in one poll, at most.
@@ -34,11 +36,16 @@ macro_rules! families {
     ($each:ident) => {
         $each!(raw::all::<true>());
         $each!(raw::all::<false>());
-        $each!(raw_ring::all());
+        $each!(raw_reuse::all());
         $each!(kekbit::all());
-        $each!(ring::all());
+        $each!(reuse::all());
         $each!(old::all());
         $each!(old_files::all());
+        $each!(settings::appending());
+        $each!(settings::in_place());
+        $each!(settings::stamped());
+        $each!(settings::batches());
+        $each!(settings::waiting());
         $each!(pipe::all());
         $each!(socket::all());
     };

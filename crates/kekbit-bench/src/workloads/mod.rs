@@ -2,6 +2,9 @@
 //! dispatched while it is measured.
 
 pub(crate) mod append;
+pub(crate) mod command;
+pub(crate) mod costs;
 pub(crate) mod open_loop;
 pub(crate) mod pingpong;
+pub(crate) mod scan;
 pub(crate) mod stream;

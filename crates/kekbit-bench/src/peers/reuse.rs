@@ -16,22 +16,22 @@ use crate::Result;
 use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
 
 /// Channels in files that are used again.
-pub(crate) struct Ring;
+pub(crate) struct Reuse;
 
-pub(crate) fn all() -> Vec<Ring> {
-    vec![Ring]
+pub(crate) fn all() -> Vec<Reuse> {
+    vec![Reuse]
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number}.kek"))
 }
 
-impl Peer for Ring {
-    type Sender = RingSender;
-    type Receiver = RingReceiver;
+impl Peer for Reuse {
+    type Sender = ReuseSender;
+    type Receiver = ReuseReceiver;
 
     fn name(&self) -> String {
-        "kekbit, ring".into()
+        "kekbit, reuse".into()
     }
 
     fn about(&self) -> About {
@@ -43,17 +43,17 @@ impl Peer for Ring {
         matches!(workload, Workload::Sustained | Workload::OpenLoop)
     }
 
-    fn sender(&self, link: &Link<'_>) -> Result<RingSender> {
+    fn sender(&self, link: &Link<'_>) -> Result<ReuseSender> {
         let dir = link.dir.join(link.name);
         std::fs::create_dir(&dir)?;
         let options = options(link, kekbit::Checksum::Crc32c).capacity(link.segment);
-        Ok(RingSender { writer: options.clone().create(path(&dir, 0))?, options, dir, number: 0 })
+        Ok(ReuseSender { writer: options.clone().create(path(&dir, 0))?, options, dir, number: 0 })
     }
 
-    fn receiver(&self, link: &Link<'_>) -> Result<RingReceiver> {
+    fn receiver(&self, link: &Link<'_>) -> Result<ReuseReceiver> {
         let dir = link.dir.join(link.name);
         let reader = wait_until("the first channel", || enter(&dir, 0))?;
-        Ok(RingReceiver { from: KekbitReceiver { reader }, dir, number: 0 })
+        Ok(ReuseReceiver { from: KekbitReceiver { reader }, dir, number: 0 })
     }
 }
 
@@ -67,14 +67,14 @@ fn enter(dir: &Path, number: u64) -> Result<Option<Reader>> {
 }
 
 /// The sending side.
-pub(crate) struct RingSender {
+pub(crate) struct ReuseSender {
     writer: Writer,
     options: WriterOptions,
     dir: PathBuf,
     number: u64,
 }
 
-impl RingSender {
+impl ReuseSender {
     /// Goes on in the next channel. The last one is full, and has ended by that.
     #[cold]
     fn enter_next(&mut self) -> Result<()> {
@@ -92,7 +92,7 @@ impl RingSender {
     }
 }
 
-impl Sender for RingSender {
+impl Sender for ReuseSender {
     #[inline]
     fn send(&mut self, record: &[u8]) -> Result<()> {
         match self.writer.append(record) {
@@ -112,13 +112,13 @@ impl Sender for RingSender {
 }
 
 /// The receiving side.
-pub(crate) struct RingReceiver {
+pub(crate) struct ReuseReceiver {
     from: KekbitReceiver,
     dir: PathBuf,
     number: u64,
 }
 
-impl RingReceiver {
+impl ReuseReceiver {
     /// Goes on in the next channel, if it is there.
     #[cold]
     fn enter_next(&mut self) -> Result<()> {
@@ -130,7 +130,7 @@ impl RingReceiver {
     }
 }
 
-impl Receiver for RingReceiver {
+impl Receiver for ReuseReceiver {
     #[inline]
     fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
         let count = self.from.poll(each)?;

@@ -21,20 +21,20 @@ use crate::Result;
 use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
 
 /// The bare loop over a ring.
-pub(crate) struct RawRing;
+pub(crate) struct RawReuse;
 
-pub(crate) fn all() -> Vec<RawRing> {
-    vec![RawRing]
+pub(crate) fn all() -> Vec<RawReuse> {
+    vec![RawReuse]
 }
 
 const CONTROL: usize = 4096;
 
-impl Peer for RawRing {
-    type Sender = RingSender;
-    type Receiver = RingReceiver;
+impl Peer for RawReuse {
+    type Sender = ReuseSender;
+    type Receiver = ReuseReceiver;
 
     fn name(&self) -> String {
-        "raw, ring".into()
+        "raw, reuse".into()
     }
 
     fn about(&self) -> About {
@@ -45,34 +45,34 @@ impl Peer for RawRing {
         matches!(workload, Workload::Sustained | Workload::OpenLoop)
     }
 
-    fn sender(&self, link: &Link<'_>) -> Result<RingSender> {
+    fn sender(&self, link: &Link<'_>) -> Result<ReuseSender> {
         let path = link.dir.join(link.name);
         let part = (link.segment as usize).max(frame_len(link.size) + WORD).next_multiple_of(4096);
         let begun = path.with_extension("new");
         let map = create(&begun, (part * PARTS as usize + CONTROL) as u64)?;
         let control = open_for_writing(&begun)?;
         std::fs::rename(&begun, &path)?;
-        Ok(RingSender { frames: Frames::new(map, part), control, part, number: 0 })
+        Ok(ReuseSender { frames: Frames::new(map, part), control, part, number: 0 })
     }
 
-    fn receiver(&self, link: &Link<'_>) -> Result<RingReceiver> {
+    fn receiver(&self, link: &Link<'_>) -> Result<ReuseReceiver> {
         let path = link.dir.join(link.name);
         wait_for_path(&path)?;
         let control = open_for_writing(&path)?;
         let part = (control.len() - CONTROL) / PARTS as usize;
-        Ok(RingReceiver { taking: Taking::new(open_for_writing(&path)?), control, part, number: 0 })
+        Ok(ReuseReceiver { taking: Taking::new(open_for_writing(&path)?), control, part, number: 0 })
     }
 }
 
 /// The sending side.
-pub(crate) struct RingSender {
+pub(crate) struct ReuseSender {
     frames: Frames<true>,
     control: MmapRaw,
     part: usize,
     number: u64,
 }
 
-impl RingSender {
+impl ReuseSender {
     #[cold]
     fn enter_next(&mut self) -> Result<()> {
         self.number += 1;
@@ -86,7 +86,7 @@ impl RingSender {
     }
 }
 
-impl Sender for RingSender {
+impl Sender for ReuseSender {
     #[inline]
     fn send(&mut self, record: &[u8]) -> Result<()> {
         if !self.frames.put(record) {
@@ -104,14 +104,14 @@ impl Sender for RingSender {
 }
 
 /// The receiving side.
-pub(crate) struct RingReceiver {
+pub(crate) struct ReuseReceiver {
     taking: Taking,
     control: MmapRaw,
     part: usize,
     number: u64,
 }
 
-impl Receiver for RingReceiver {
+impl Receiver for ReuseReceiver {
     #[inline]
     fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize> {
         for count in 0..super::AT_ONCE {
