@@ -98,6 +98,7 @@ pub(crate) fn plan(args: &RunArgs) -> Result<(Vec<Vec<Job>>, Vec<String>)> {
             _ => groups.extend(roles(*kind, &entries, args)),
         }
     }
+    groups.iter_mut().for_each(|group| group.retain(|job| wanted(&job.peer, args)));
     groups.retain(|group| !group.is_empty());
     if groups.is_empty() {
         return Err("nothing to measure: no peer with such a name takes part in these workloads".into());
@@ -166,7 +167,7 @@ fn scan(args: &RunArgs) -> Alone {
 
 /// Making pages without writing any record, beside those who write some.
 fn add_populate(groups: &mut [Vec<Job>], args: &RunArgs) {
-    for group in groups.iter_mut().filter(|_| wanted("populate", args)) {
+    for group in groups {
         let Some(Work::Roles { role, .. }) = group.first().map(|job| &job.work) else { continue };
         let size = role.size;
         let records = args.records.unwrap_or(args.space / frame_len(size) as u64);
@@ -193,43 +194,31 @@ fn commands(kek: &Path, args: &RunArgs) -> Vec<Vec<Job>> {
 /// What settings cost, and how cost grows.
 fn costs(args: &RunArgs) -> Result<Vec<Vec<Job>>> {
     let all = peers::entries();
-    let peer = |name: &str| all.iter().find(|entry| entry.name == name);
     let job = |workload: &str, case: &str, entry: &Entry, role: Workload, size| Job {
         workload: workload.into(),
         case: case.into(),
-        peer: entry.name.strip_prefix(settings::PREFIX).unwrap_or(&entry.name).into(),
+        peer: entry.name.clone(),
         work: work(role, entry, size, None, args),
     };
-    let mut groups = Vec::new();
-    let waits = |entry: &&Entry| entry.name.starts_with("kekbit with Wait");
-    let settings = |entry: &&Entry| entry.name.starts_with(settings::PREFIX);
-    let settings_of = |case: &str, role, wanted: &dyn Fn(&&Entry) -> bool| -> Vec<Job> {
-        let entries = all.iter().filter(|entry| settings(entry) && wanted(entry));
-        entries.map(|entry| job("cost of settings", case, entry, role, 96)).collect()
+    let jobs = |names: &[String], workload: &str, case: &str, role, size| -> Vec<Job> {
+        let entries = all.iter().filter(|entry| names.contains(&entry.name));
+        entries.map(|entry| job(workload, case, entry, role, size)).collect()
     };
-    groups.push(settings_of("append, 96 bytes", Workload::Append, &|entry| !waits(entry)));
-    let mut everything =
-        settings_of("create, append, close, 96 bytes", Workload::Fresh, &|entry| !waits(entry));
-    everything.iter_mut().for_each(|job| with_receivers(job, 0));
-    groups.push(everything);
-    groups.push(settings_of("round trip, 96 bytes", Workload::Pingpong, &|entry| waits(entry)));
+    let (appending, waiting) = (settings::appending_names(), settings::waiting_names());
+    let settings = |names: &[String], case, role| jobs(names, "cost of settings", case, role, 96);
+    let mut groups = vec![settings(&appending, "append, 96 bytes", Workload::Append)];
+    let everything = settings(&appending, "create, append, close, 96 bytes", Workload::Fresh);
+    groups.push(with_receivers(everything, 0));
+    groups.push(settings(&waiting, "round trip, 96 bytes", Workload::Pingpong));
+    let checked = ["raw, prepared", "kekbit, prepared"].map(String::from);
+    let unchecked = checked.clone().map(|name| name + ", no checksum");
     for size in SIZES {
-        let pairs = ["raw, prepared", "kekbit, prepared"]
-            .map(|name| [name.to_owned(), name.to_owned() + ", no checksum"]);
-        let entries = pairs.iter().flatten().filter_map(|name| peer(name));
-        groups.push(
-            entries
-                .map(|entry| job("cost of size", &human(size), entry, Workload::Append, size as usize))
-                .collect(),
-        );
+        let names = [&checked[..], &unchecked[..]].concat();
+        groups.push(jobs(&names, "cost of size", &human(size), Workload::Append, size as usize));
     }
     for readers in READERS {
-        let entries = ["raw, prepared", "kekbit, prepared"].iter().filter_map(|name| peer(name));
-        let mut group: Vec<Job> = entries
-            .map(|entry| job("cost of readers", &readers.to_string(), entry, Workload::Stream, 96))
-            .collect();
-        group.iter_mut().for_each(|job| with_receivers(job, readers));
-        groups.push(group);
+        let group = jobs(&checked, "cost of readers", &readers.to_string(), Workload::Stream, 96);
+        groups.push(with_receivers(group, readers));
     }
     for capacity in &args.capacities {
         let work = Alone { bytes: vec![gib(*capacity)?], ..process(What::Capacity, args) };
@@ -259,10 +248,13 @@ fn gib(gib: f64) -> Result<u64> {
     }
 }
 
-fn with_receivers(job: &mut Job, count: usize) {
-    if let Work::Roles { receivers, .. } = &mut job.work {
-        *receivers = count;
+fn with_receivers(mut jobs: Vec<Job>, count: usize) -> Vec<Job> {
+    for job in &mut jobs {
+        if let Work::Roles { receivers, .. } = &mut job.work {
+            *receivers = count;
+        }
     }
+    jobs
 }
 
 fn work(workload: Workload, entry: &Entry, size: usize, rate: Option<f64>, args: &RunArgs) -> Work {

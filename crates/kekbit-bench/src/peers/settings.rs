@@ -152,14 +152,25 @@ impl<W> Setting<W> {
     }
 }
 
-/// How the names of these peers begin.
-pub(crate) const PREFIX: &str = "kekbit with ";
+/// The names of those that are compared by what appending costs.
+pub(crate) fn appending_names() -> Vec<String> {
+    [names(&appending()), names(&in_place()), names(&stamped()), names(&batches())].concat()
+}
+
+/// The names of those that are compared by what a round trip takes.
+pub(crate) fn waiting_names() -> Vec<String> {
+    names(&waiting())
+}
+
+fn names<W: Way>(settings: &[Setting<W>]) -> Vec<String> {
+    settings.iter().map(Peer::name).collect()
+}
 
 /// Settings that change what appending costs.
 pub(crate) fn appending() -> Vec<Setting<Plain>> {
     let prepare = |name, prepare| Setting { prepare, ..Setting::new(name) };
     vec![
-        Setting::new("its defaults"),
+        Setting::new("default settings"),
         prepare("Prepare::OnDemand", Prepare::OnDemand),
         prepare("Prepare::Inline(64 KiB)", Prepare::Inline(64 << 10)),
         prepare("Prepare::Inline(1 MiB)", Prepare::Inline(1 << 20)),
@@ -174,7 +185,7 @@ pub(crate) fn in_place() -> Vec<Setting<InPlace>> {
 }
 
 pub(crate) fn stamped() -> Vec<Setting<Stamped>> {
-    vec![Setting::new("a timestamp stage")]
+    vec![Setting::new("timestamp stage")]
 }
 
 pub(crate) fn batches() -> Vec<Setting<Batches>> {
@@ -196,7 +207,7 @@ impl<W: Way> Peer for Setting<W> {
     type Receiver = SettingReceiver;
 
     fn name(&self) -> String {
-        format!("{PREFIX}{}", self.name)
+        format!("kekbit, {}", self.name)
     }
 
     fn about(&self) -> About {

@@ -144,7 +144,8 @@ pub(crate) fn populate(dir: &Path, size: usize, records: u64) -> Result<Vec<Figu
         let map = crate::peers::new_map(&dir.join("populate"), len)?;
         Ok(map.advise(memmap2::Advice::PopulateWrite)?)
     })?;
-    Ok(vec![Figure::of(format!("{size} bytes"), "populate", "ns/record", time / records as f64)])
+    let figures = [("ns/record", time / records as f64), ("records", records as f64)];
+    Ok(figures.map(|(measure, value)| Figure::of(format!("{size} bytes"), "populate", measure, value)).into())
 }
 
 /// Bytes, as people write them.
