@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::meet::wait_for_path;
-use crate::Result;
 use crate::peer::{About, Link, Peer, Receiver, Sender, Workload};
+use crate::{Result, crc};
 
 /// When the pages of the file are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,13 +125,18 @@ pub(crate) struct Frames<const CHECKSUM: bool> {
     at: usize,
     /// Not beyond the map.
     end: usize,
+    /// The checksum of short records, where the processor has an instruction for it.
+    short: Option<crc::Short>,
 }
+
+/// Up to so many bytes are checked and copied without a call.
+const SHORT: usize = 128;
 
 impl<const CHECKSUM: bool> Frames<CHECKSUM> {
     /// In the first `len` bytes of `map`, which is new: its first word is zero.
     pub(crate) fn new(map: MmapRaw, len: usize) -> Frames<CHECKSUM> {
         assert!(WORD <= len && len <= map.len());
-        Frames { map, at: 0, end: len }
+        Frames { map, at: 0, end: len, short: crc::Short::new() }
     }
 
     /// Goes on at the beginning of another part of the map, which nobody reads any more: the frame that says so is
@@ -154,14 +159,14 @@ impl<const CHECKSUM: bool> Frames<CHECKSUM> {
         }
         let kl = RECORD << 28 | payload.len() as u32;
         // From the source, before the line is touched that the receiver polls.
-        let check = if CHECKSUM { crate::crc::crc32c_padded(payload) } else { 0 } ^ mix(self.at as u64, kl);
+        let check = if CHECKSUM { self.crc(payload) } else { 0 } ^ mix(self.at as u64, kl);
         let to = self.map.as_mut_ptr().wrapping_add(self.at + WORD);
         if !payload.len().is_multiple_of(8) {
             // SAFETY: the last word of the padded payload, inside the file; the payload then covers its part.
             unsafe { to.wrapping_add(payload.len() & !7).cast::<u64>().write(0) };
         }
         // SAFETY: inside the file; the payload lies elsewhere.
-        unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len()) };
+        unsafe { copy(to, payload) };
         // Relaxed: ordered by the store below.
         self.word(end).store(0, Ordering::Relaxed);
         // Release: what the receiver's Acquire load of this word lets it see.
@@ -170,10 +175,51 @@ impl<const CHECKSUM: bool> Frames<CHECKSUM> {
         true
     }
 
+    #[inline]
+    fn crc(&self, payload: &[u8]) -> u32 {
+        match self.short {
+            Some(short) if payload.len() <= SHORT => short.crc32c_padded(payload),
+            _ => crc::crc32c_padded(payload),
+        }
+    }
+
     /// The word at `at`, a multiple of 8 that leaves room for it.
     #[inline]
     fn word(&self, at: usize) -> &AtomicU64 {
         word(&self.map, at)
+    }
+}
+
+/// Copies `from` to `to`: short ones as two halves that may overlap.
+///
+/// # Safety
+///
+/// As many bytes as `from` has may be written at `to`, and do not overlap them.
+#[inline(always)]
+unsafe fn copy(to: *mut u8, from: &[u8]) {
+    /// # Safety
+    ///
+    /// As above; `from` has at least `N` bytes.
+    #[inline(always)]
+    unsafe fn halves<const N: usize>(to: *mut u8, from: &[u8]) {
+        let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return };
+        let (first, last) = (*first, *last);
+        // SAFETY: these bytes are among those that the caller has promised.
+        unsafe { to.cast::<[u8; N]>().write(first) };
+        // SAFETY: so are these.
+        unsafe { to.wrapping_add(from.len() - N).cast::<[u8; N]>().write(last) };
+    }
+    match from.len() {
+        // SAFETY: promised by the caller, and there are so many.
+        64..=SHORT => unsafe { halves::<64>(to, from) },
+        // SAFETY: as above.
+        32..64 => unsafe { halves::<32>(to, from) },
+        // SAFETY: as above.
+        16..32 => unsafe { halves::<16>(to, from) },
+        // SAFETY: as above.
+        8..16 => unsafe { halves::<8>(to, from) },
+        // SAFETY: promised by the caller.
+        _ => unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) },
     }
 }
 
