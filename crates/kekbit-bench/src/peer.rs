@@ -99,4 +99,17 @@ pub(crate) trait Receiver {
     /// Calls `each` for the records that are there, some hundred at the most, and returns how many there were. Does not
     /// wait, unless the system can do nothing else.
     fn poll(&mut self, each: &mut impl FnMut(&[u8])) -> Result<usize>;
+
+    /// Spends some time when there was nothing, where only throughput counts.
+    ///
+    /// Polling a line that is being written slows down whoever writes it, and what then comes is taken one by one; so a
+    /// receiver that has caught up does best to rest until there is something worth its while. For shared memory some ten
+    /// microseconds were best in all sizes: with the bare loop the throughput of 256 and 1024 bytes is two to four times what
+    /// it is without.
+    #[inline]
+    fn rest(&mut self) {
+        for _ in 0..512 {
+            std::hint::spin_loop();
+        }
+    }
 }

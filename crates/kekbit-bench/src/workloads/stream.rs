@@ -47,7 +47,7 @@ pub(crate) fn receive<R: Receiver>(receiver: &mut R, role: &Role) -> Result<Outc
         let polled = receiver.poll(&mut |record| incoming.check(record));
         incoming.verdict()?;
         if polled? == 0 {
-            std::hint::spin_loop();
+            receiver.rest();
         }
     }
     Ok(Outcome { records: incoming.received(), begun_ns, ended_ns: now_ns(), histogram: None })
