@@ -63,31 +63,23 @@ pub(crate) enum Work {
     Command { tool: Tool, kek: PathBuf, lines: u64 },
 }
 
-/// Jobs in groups that are compared with each other, and what has to be left out, with the reason.
-pub(crate) fn plan(args: &RunArgs) -> Result<(Vec<Vec<Job>>, Vec<String>)> {
+/// Jobs in groups that are compared with each other. What has to be left out, since its tools are missing, is named on
+/// standard error, and is no failure.
+pub(crate) fn plan(args: &RunArgs) -> Result<Vec<Vec<Job>>> {
     crate::run::check_dir(&args.dir)?;
     let kinds = if args.workloads.is_empty() { Kind::value_variants() } else { &args.workloads };
-    let (mut groups, mut skipped) = (Vec::new(), Vec::new());
-    let mut skip = |line: String| {
-        eprintln!("{line}");
-        skipped.push(line);
-    };
-    let entries: Vec<_> = peers::entries().into_iter().filter(|entry| wanted(&entry.name, args)).collect();
-    let (entries, missing): (Vec<_>, Vec<_>) = entries
-        .into_iter()
-        .map(|entry| ((entry.command)().map(drop), entry))
-        .partition(|(there, _)| there.is_ok());
-    for (error, entry) in missing {
-        let why = error.err().map(|error| error.to_string()).unwrap_or_default();
-        skip(format!("{}: skipped: {why}", entry.name));
-    }
-    let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let mut groups = Vec::new();
+    let skip = |what: &str, why: &dyn std::fmt::Display| eprintln!("{what}: skipped: {why}");
+    let mut entries = peers::entries();
+    entries.retain(|entry| {
+        wanted(&entry.name, args) && (entry.command)().inspect_err(|error| skip(&entry.name, error)).is_ok()
+    });
     for kind in kinds {
         match kind {
             Kind::Scan => groups.push(vec![alone("scan", "96 bytes", scan(args))]),
             Kind::Command => match command::find_kek(args.kek.as_deref()) {
                 Ok(kek) => groups.extend(commands(&kek, args)),
-                Err(error) => skip(format!("command: skipped: {error}")),
+                Err(error) => skip("command", &error),
             },
             Kind::Costs => groups.extend(costs(args)?),
             Kind::Fresh => {
@@ -103,7 +95,7 @@ pub(crate) fn plan(args: &RunArgs) -> Result<(Vec<Vec<Job>>, Vec<String>)> {
     if groups.is_empty() {
         return Err("nothing to measure: no peer with such a name takes part in these workloads".into());
     }
-    Ok((groups, skipped))
+    Ok(groups)
 }
 
 fn wanted(name: &str, args: &RunArgs) -> bool {

@@ -81,8 +81,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let done = if args.out.exists() { sample::read(&args.out)? } else { Vec::new() };
-    let (groups, skipped) = plan(args)?;
-    let mut run = Run { args, stop, bar: ProgressBar::hidden(), failures: skipped };
+    let groups = plan(args)?;
+    let mut run = Run { args, stop, bar: ProgressBar::hidden(), failures: Vec::new() };
     let mut rounds: Vec<_> = groups.into_iter().map(|group| (next_round(&done, &group), group)).collect();
     for (first, group) in rounds.iter().filter(|(first, _)| *first >= args.rounds) {
         eprintln!("{}, {}: {first} rounds are there already", group[0].workload, group[0].case);

@@ -249,7 +249,7 @@ fn a_command_that_is_missing_is_skipped_by_name() {
             "100",
         ],
     );
-    assert_eq!(output.status.code(), Some(1));
+    assert!(output.status.success());
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert!(complaint.contains("command: skipped: /nowhere/kek is not there"), "{complaint}");
     assert_eq!(all(&samples(dir.path()), 2), set(&["raw, fresh"]));
