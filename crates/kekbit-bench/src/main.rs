@@ -13,7 +13,7 @@
 
 mod alone;
 mod clock;
-/// The very checksum of the library, so that the bare loop does the same work.
+// The very checksum of the library, so that the bare loop does the same work.
 #[allow(dead_code, reason = "the bare loop needs one function of it")]
 #[path = "../../kekbit/src/layout/crc.rs"]
 mod crc;

@@ -48,9 +48,10 @@ fn set<'a>(names: &[&'a str]) -> BTreeSet<&'a str> {
     names.iter().copied().collect()
 }
 
-/// Runs one workload for one round, and says which peers were measured; each by each of the measures.
+/// Runs one workload for one round, after which there are these cases, peers and measures; all of each in all of the others, unless another
+/// number of samples is given.
 #[track_caller]
-fn measured(arguments: &[&str], cases: &[&str], peers: &[&str], measures: &[&str]) {
+fn measured(arguments: &[&str], cases: &[&str], peers: &[&str], measures: &[&str], count: Option<usize>) {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), &[&["--rounds", "1", "--cores", "0", "--workload"], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -59,7 +60,7 @@ fn measured(arguments: &[&str], cases: &[&str], peers: &[&str], measures: &[&str
     assert_eq!(all(&samples, 1), set(cases));
     assert_eq!(all(&samples, 2), set(peers));
     assert_eq!(all(&samples, 4), set(measures));
-    assert_eq!(samples.len(), cases.len() * peers.len() * measures.len());
+    assert_eq!(samples.len(), count.unwrap_or(cases.len() * peers.len() * measures.len()));
 }
 
 const LATENCIES: [&str; 9] =
@@ -80,6 +81,7 @@ fn append_measures_every_peer_that_keeps_what_it_is_given() {
             "kekbit 0.3.5, fresh",
         ],
         &["ns/record", "records"],
+        None,
     );
 }
 
@@ -98,6 +100,7 @@ fn stream_measures_every_peer() {
             "Unix stream socket",
         ],
         &["ns/record", "records"],
+        None,
     );
 }
 
@@ -108,12 +111,14 @@ fn fresh_measures_what_makes_its_pages_as_it_goes() {
         &["96 bytes"],
         &["raw, fresh", "raw, populate and stream in series", "kekbit, fresh", "kekbit 0.3.5, fresh"],
         &["ns/record", "records"],
+        None,
     );
     measured(
         &["fresh", "--records", "2000", "--size", "96", "--peer", "populate"],
         &["96 bytes"],
         &["populate", "raw, populate and stream in series"],
         &["ns/record", "records"],
+        None,
     );
 }
 
@@ -125,6 +130,7 @@ fn sustained_goes_from_file_to_file() {
         &["96 bytes"],
         &["raw, reuse", "kekbit, reuse", "kekbit 0.3.5, new files", "Unix pipe, 1 MiB", "Unix stream socket"],
         &["ns/record", "records"],
+        None,
     );
 }
 
@@ -142,6 +148,7 @@ fn pingpong_tells_percentiles_of_every_peer() {
             "Unix stream socket",
         ],
         &LATENCIES,
+        None,
     );
 }
 
@@ -159,6 +166,7 @@ fn the_open_loop_tells_percentiles_at_each_rate() {
             "Unix stream socket",
         ],
         &LATENCIES,
+        None,
     );
 }
 
@@ -169,6 +177,7 @@ fn scan_walks_over_the_same_channel_in_every_way() {
         &["96 bytes", "96 bytes, mapped before"],
         &["walk", "walk, CRC", "kekbit", "kekbit, verified", "kekbit, Reader", "kekbit, Reader, verified"],
         &["ns/record"],
+        None,
     );
 }
 
@@ -253,6 +262,47 @@ fn a_command_that_is_missing_is_skipped_by_name() {
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert!(complaint.contains("command: skipped: /nowhere/kek is not there"), "{complaint}");
     assert_eq!(all(&samples(dir.path()), 2), set(&["raw, fresh"]));
+}
+
+#[test]
+fn command_feeds_and_drains_cat() {
+    // Any program will do for the one that is not asked for.
+    measured(
+        &["command", "--records", "20000", "--kek", "/bin/true", "--peer", "cat > file", "cat file"],
+        &["write", "cat", "cat, into a pipe"],
+        &["cat > file", "cat file"],
+        &["ns/record"],
+        Some(3),
+    );
+}
+
+#[test]
+fn a_command_that_does_nothing_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(
+        dir.path(),
+        &[
+            "--workload",
+            "command",
+            "--rounds",
+            "1",
+            "--cores",
+            "0",
+            "--records",
+            "20000",
+            "--kek",
+            "/bin/true",
+            "--peer",
+            "kek",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(complaint.contains("command, write, kek write: failed: "), "{complaint}");
+    let too_early = "command, cat, into a pipe, kek cat: failed: the output ends too early";
+    assert!(complaint.contains(too_early), "{complaint}");
+    // What goes to /dev/null cannot be looked at.
+    assert_eq!(samples(dir.path()).len(), 1);
 }
 
 #[test]
