@@ -9,7 +9,8 @@
 //!
 //! In the order in which one asks: what is measured (`plan`), by whom (`run`, `part`), in which processes (`roles`), with what
 //! in the records (`payload`), how (`workloads`), through what (`peers`, by the traits in `peer`), and what is left of it
-//! (`sample`).
+//! (`sample`, `promises`). Then what it means: `figures` (samples in order), `stats` (ratios with their intervals), `goals`,
+//! and `report`, which writes BENCHMARKS.md.
 
 mod alone;
 mod clock;
@@ -18,17 +19,21 @@ mod clock;
 #[path = "../../kekbit/src/layout/crc.rs"]
 mod crc;
 mod durable;
+mod figures;
+mod goals;
 mod histogram;
 mod once;
 mod part;
 mod payload;
-#[allow(dead_code, reason = "what peers guarantee is told by the report")]
 mod peer;
 mod peers;
 mod plan;
+mod promises;
+mod report;
 mod roles;
 mod run;
 mod sample;
+mod stats;
 mod workloads;
 
 use std::error::Error;
@@ -50,6 +55,10 @@ struct Cli {
 enum Command {
     /// Measures the workloads through all peers, and keeps samples.
     Run(run::RunArgs),
+    /// Writes BENCHMARKS.md from samples.
+    Report(report::ReportArgs),
+    /// Describes this machine, as JSON.
+    Machine(report::MachineArgs),
     /// Records that are durable one by one, beside the raw disk, okaywal and SQLite.
     Durable(durable::DurableArgs),
     /// What a sync of one record makes the device write.
@@ -65,6 +74,8 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Machine(args) => report::describe_machine(&args),
         Command::Durable(args) => durable::run(&args),
         Command::SyncBytes(args) => durable::sync_bytes(&args),
         Command::Once(args) => once::run(&args),

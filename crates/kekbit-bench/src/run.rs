@@ -15,7 +15,7 @@ use crate::plan::{Job, Work, plan};
 use crate::roles::{Outcome, Role, Side};
 use crate::sample::{self, Sample};
 use crate::workloads::command;
-use crate::{Result, histogram};
+use crate::{Result, histogram, promises};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct RunArgs {
@@ -29,7 +29,7 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 15)]
     pub(crate) rounds: u32,
     /// The file of samples, to which each is added as soon as it is measured. A run that was interrupted goes on with the
-    /// next round.
+    /// next round. What the peers promise is beside it, in `peers.json`.
     #[arg(long, default_value = "samples.jsonl")]
     pub(crate) out: PathBuf,
     /// Where the peers put their files: in memory, or on a disk.
@@ -82,6 +82,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     }
     let done = if args.out.exists() { sample::read(&args.out)? } else { Vec::new() };
     let groups = plan(args)?;
+    promises::add(&args.out.with_file_name(promises::FILE), promises::all())?;
     let mut run = Run { args, stop, bar: ProgressBar::hidden(), failures: Vec::new() };
     let mut rounds: Vec<_> = groups.into_iter().map(|group| (next_round(&done, &group), group)).collect();
     for (first, group) in rounds.iter().filter(|(first, _)| *first >= args.rounds) {

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::human;
 
 /// A machine, as far as it says what it is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// When it was looked at, RFC 3339 in UTC.
     pub date: String,
@@ -49,7 +49,7 @@ pub struct Machine {
 }
 
 /// A cache of the processor.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cache {
     /// `L1 data`, `L1 instruction`, `L2`.
     pub name: String,
@@ -60,7 +60,7 @@ pub struct Cache {
 }
 
 /// Whether a machine is a virtual one.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hypervisor {
     /// It says that there is none.
@@ -74,7 +74,7 @@ pub enum Hypervisor {
 }
 
 /// When the kernel uses huge pages: the chosen word of each setting in `/sys/kernel/mm/transparent_hugepage`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HugePages {
     /// For anonymous memory.
     pub enabled: Option<String>,
@@ -85,7 +85,7 @@ pub struct HugePages {
 }
 
 /// A mounted file system.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileSystem {
     /// The directory that was asked about.
     pub dir: PathBuf,

@@ -75,7 +75,6 @@ pub(crate) fn visit<V: Visitor>(name: &str, visitor: V) -> Result<V::Output> {
 /// A peer, as the coordinator sees it.
 pub(crate) struct Entry {
     pub(crate) name: String,
-    #[allow(dead_code, reason = "the report shows it")]
     pub(crate) about: About,
     /// The workloads that measure it.
     pub(crate) workloads: Vec<Workload>,
