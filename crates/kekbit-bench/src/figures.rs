@@ -112,17 +112,24 @@ impl Figures {
         cases
     }
 
-    /// The places of these kinds of a workload's case, the low percentiles first.
-    pub(crate) fn places(&self, workload: &str, case: &str, kinds: &[Kind]) -> Vec<&Place> {
-        let is_wanted = |place: &&Place| place.case == case && kinds.contains(&place.kind());
-        let mut places: Vec<&Place> = self.of(workload).filter(is_wanted).collect();
+    /// The places of a workload's case that can be compared, the low percentiles first: its latencies if there are any, since
+    /// then times for each record only say how much was sent; otherwise all that is not a mere count.
+    pub(crate) fn places(&self, workload: &str, case: &str) -> Vec<&Place> {
+        let of = |is: fn(Kind) -> bool| -> Vec<&Place> {
+            self.of(workload).filter(|place| place.case == case && is(place.kind())).collect()
+        };
+        let mut places = of(|kind| kind == Kind::Latency);
+        if places.is_empty() {
+            places = of(|kind| kind != Kind::Count);
+        }
         places.sort_by(|a, b| by_size(&a.measure, &b.measure));
         places
     }
 
-    /// Every peer, by name.
-    pub(crate) fn all_peers(&self) -> Vec<&str> {
-        let mut peers: Vec<&str> = self.places.values().flatten().map(|(peer, _)| peer.as_str()).collect();
+    /// Every peer of some workloads, by name.
+    pub(crate) fn peers_of(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<&str> {
+        let places = self.places.iter().filter(|(place, _)| is_wanted(&place.workload));
+        let mut peers: Vec<&str> = places.flat_map(|(_, peers)| peers.keys().map(String::as_str)).collect();
         peers.sort_unstable();
         peers.dedup();
         peers
@@ -137,6 +144,11 @@ impl Figures {
     /// The peers at a place, by name.
     pub(crate) fn peers(&self, place: &Place) -> Vec<&str> {
         self.places.get(place).into_iter().flatten().map(|(peer, _)| peer.as_str()).collect()
+    }
+
+    /// The first of these peers that was measured at a place.
+    pub(crate) fn first_of(&self, place: &Place, peers: &[&'static str]) -> Option<&'static str> {
+        peers.iter().copied().find(|peer| self.rounds(place, peer).is_some())
     }
 
     /// What a peer has measured at a place.

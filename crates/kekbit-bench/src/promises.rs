@@ -8,12 +8,39 @@ use std::path::Path;
 
 use crate::Result;
 use crate::peer::About;
+use crate::peers::{self, settings};
 
 /// The file's name.
 pub(crate) const FILE: &str = "peers.json";
 
 /// What peers promise, by their names.
 pub(crate) type Promises = BTreeMap<String, About>;
+
+/// What everything that is measured promises, under the names that samples have.
+pub(crate) fn all() -> Promises {
+    let named = |name: String| name.strip_prefix(settings::PREFIX).map(str::to_owned).unwrap_or(name);
+    let peers = peers::entries().into_iter().map(|entry| (named(entry.name), entry.about));
+    let others = OTHERS.map(|(name, [kept, checksummed, survives_kill])| {
+        (name.to_owned(), About { kept, checksummed, survives_kill })
+    });
+    peers.chain(others).collect()
+}
+
+/// What takes part in scans and in the costs of one channel, and commands: kept, checksummed, outlives a kill.
+const OTHERS: [(&str, [bool; 3]); 11] = [
+    // These two scan without looking at the checksum.
+    ("kekbit", [true, false, true]),
+    ("kekbit, Reader", [true, false, true]),
+    ("kekbit, verified", [true, true, true]),
+    ("kekbit, Reader, verified", [true, true, true]),
+    ("walk", [true, false, true]),
+    ("walk, CRC", [true, true, true]),
+    ("populate", [false, false, false]),
+    ("kek write", [true, true, true]),
+    ("kek cat", [true, true, true]),
+    ("cat > file", [true, false, true]),
+    ("cat file", [true, false, true]),
+];
 
 /// The promises in a file.
 pub(crate) fn read(path: &Path) -> Result<Promises> {
@@ -32,8 +59,15 @@ pub(crate) fn add(path: &Path, promises: impl IntoIterator<Item = (String, About
 
 #[cfg(test)]
 mod tests {
-    use super::{add, read};
+    use super::{add, all, read};
     use crate::peer::About;
+
+    #[test]
+    fn settings_have_the_names_that_samples_have() {
+        let all = all();
+        assert!(all["its defaults"].checksummed && !all["Checksum::None"].checksummed);
+        assert!(all["raw, prepared"].kept && all["kek write"].kept && !all["Unix pipe, 1 MiB"].kept);
+    }
 
     #[test]
     fn promises_are_added_to_those_that_are_there() {

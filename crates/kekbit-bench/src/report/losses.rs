@@ -20,10 +20,11 @@ pub(crate) fn find(figures: &Figures) -> Vec<Loss<'_>> {
     let mut losses = Vec::new();
     for section in SECTIONS {
         for case in figures.cases(section.workload) {
-            for place in figures.places(section.workload, case, section.form.kinds()) {
+            for place in figures.places(section.workload, case) {
+                let Some(ours) = figures.first_of(place, section.ours) else { continue };
                 losses.extend(rivals(figures, place).into_iter().filter_map(|theirs| {
-                    let time = figures.time(place, section.ours, theirs)?;
-                    (time.low > 1.0).then_some(Loss { place, ours: section.ours, theirs, time })
+                    let time = figures.time(place, ours, theirs)?;
+                    (time.low > 1.0).then_some(Loss { place, ours, theirs, time })
                 }));
             }
         }

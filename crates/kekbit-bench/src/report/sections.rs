@@ -2,17 +2,15 @@
 
 use kekbit_cli::chart::Unit;
 
-use crate::figures::Kind;
-
 /// What is shown of one workload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Section {
     /// The workload.
     pub(crate) workload: &'static str,
-    /// The peer of ours that others are compared with where they are ahead.
-    pub(crate) ours: &'static str,
-    /// The peer to whose time all others are put in relation.
-    pub(crate) reference: &'static str,
+    /// The peers of ours that others are compared with where they are ahead; the first that was measured at a place.
+    pub(crate) ours: &'static [&'static str],
+    /// The peers to whose time all others are put in relation; the first that was measured at a place.
+    pub(crate) references: &'static [&'static str],
     /// How it is shown.
     pub(crate) form: Form,
 }
@@ -20,11 +18,11 @@ pub(crate) struct Section {
 /// How a workload is shown.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Form {
-    /// A table for each case, the fastest first, and bars.
-    Ranking,
-    /// A table for each case, with a column for each percentile, and curves.
-    Percentiles,
-    /// One table, with a row for each case and a column for each peer, and lines. The cases are sizes of this kind.
+    /// A table for each case, the fastest first, and a picture: bars, or curves where there are percentiles.
+    Systems,
+    /// The same, but all peers are kekbit, and named after what was set.
+    Settings,
+    /// One table of all cases, and lines. The cases are sizes of this kind.
     Growth {
         /// What grows.
         what: &'static str,
@@ -33,46 +31,44 @@ pub(crate) enum Form {
     },
 }
 
-impl Form {
-    /// The kinds of figures that are shown and compared.
-    pub(crate) fn kinds(self) -> &'static [Kind] {
-        match self {
-            Self::Percentiles => &[Kind::Latency],
-            Self::Ranking | Self::Growth { .. } => &[Kind::Time, Kind::Rate],
-        }
-    }
-}
-
 /// All workloads, in the order in which they are shown.
 pub(crate) const SECTIONS: &[Section] = &[
-    section("sustained", "kekbit, ring", "raw, ring", Form::Ranking),
-    section("stream", "kekbit, prepared", "raw, prepared", Form::Ranking),
-    section("fresh", "kekbit, fresh", "raw, populate and stream in series", Form::Ranking),
-    section("append", "kekbit, prepared", "raw, prepared", Form::Ranking),
-    section("pingpong", "kekbit, prepared", "raw_rtt", Form::Percentiles),
-    section("open-loop", "kekbit, ring", "raw, ring", Form::Percentiles),
-    section("scan", "kekbit", "walk", Form::Ranking),
-    section("command", "kek", "cat", Form::Ranking),
-    section("cost of settings", "kekbit", "kekbit", Form::Ranking),
-    section("cost of size", "kekbit, prepared", "raw, prepared", growth("bytes of a record", Unit::Bytes)),
-    section("cost of capacity", "kekbit", "raw, prepared", growth("capacity", Unit::Bytes)),
-    section("cost of readers", "kekbit", "raw, prepared", growth("readers", Unit::Count)),
-    section("cost of length", "kekbit", "raw, prepared", growth("written before", Unit::Bytes)),
+    section("sustained", &["kekbit, reuse"], &["raw, reuse"], Form::Systems),
+    section("stream", PREPARED, RAW, Form::Systems),
+    section("fresh", &["kekbit, fresh"], &["raw, populate and stream in series"], Form::Systems),
+    section("append", PREPARED, RAW, Form::Systems),
+    section("pingpong", PREPARED, &["raw_rtt"], Form::Systems),
+    section("open-loop", &["kekbit, reuse"], &["raw, reuse"], Form::Systems),
+    section("scan", &["kekbit"], &["walk"], Form::Systems),
+    section("command", &["kek write", "kek cat"], &["cat > file", "cat file"], Form::Systems),
+    section("cost of settings", &[], &["its defaults", "Wait::backoff"], Form::Settings),
+    section("cost of size", PREPARED, RAW, growth("bytes of a record", Unit::Bytes)),
+    section("cost of capacity", &["kekbit"], &[], growth("capacity", Unit::Bytes)),
+    section("cost of readers", PREPARED, RAW, growth("readers", Unit::Count)),
+    section("cost of length", &["kekbit"], &[], growth("written before", Unit::Bytes)),
 ];
 
+const PREPARED: &[&str] = &["kekbit, prepared"];
+const RAW: &[&str] = &["raw, prepared"];
+
 /// Systems that are none: bare loops, and `cat`. They show what the machine can do, and pass or keep no records.
-pub(crate) const BARE: &[&str] = &["raw", "raw_rtt", "walk", "cat"];
+pub(crate) const BARE: &[&str] = &["raw", "raw_rtt", "walk", "populate", "cat > file", "cat file"];
 
 /// Systems that are this project.
-pub(crate) const OURS: &[&str] = &["kekbit", "kek"];
+pub(crate) const OURS: &[&str] = &["kekbit", "kek write", "kek cat"];
 
 /// The section of a workload.
 pub(crate) fn of(workload: &str) -> Option<&'static Section> {
     SECTIONS.iter().find(|section| section.workload == workload)
 }
 
-const fn section(workload: &'static str, ours: &'static str, reference: &'static str, form: Form) -> Section {
-    Section { workload, ours, reference, form }
+const fn section(
+    workload: &'static str,
+    ours: &'static [&'static str],
+    references: &'static [&'static str],
+    form: Form,
+) -> Section {
+    Section { workload, ours, references, form }
 }
 
 const fn growth(what: &'static str, unit: Unit) -> Form {

@@ -47,9 +47,11 @@ pub(crate) fn section(sources: Sources<'_>, section: &Section) -> Result<Shown> 
                 shown.text += &format!("**{}**\n\n", markdown::name(case));
             }
             let tables = Tables { sources, section, case };
-            match section.form {
-                Form::Percentiles => tables.percentiles(&mut shown)?,
-                _ => tables.rankings(&mut shown)?,
+            match sources.figures.places(section.workload, case).as_slice() {
+                places @ [first, ..] if first.kind() == Kind::Latency => {
+                    tables.percentiles(places, &mut shown)?
+                }
+                places => tables.rankings(places, &mut shown)?,
             }
         }
     }
@@ -66,8 +68,8 @@ struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     /// A table for each measure of the case, the fastest first, with bars.
-    fn rankings(&self, shown: &mut Shown) -> Result<()> {
-        for place in self.places() {
+    fn rankings(&self, places: &[&Place], shown: &mut Shown) -> Result<()> {
+        for place in places {
             let peers = self.fastest_first(place);
             let best = self.best_of_each(&[place], &peers);
             let title = format!("{}, {}: {}", self.section.workload, self.case, per_second_of(place));
@@ -102,16 +104,14 @@ impl<'a> Tables<'a> {
     }
 
     /// A table with a column for each percentile, with curves.
-    fn percentiles(&self, shown: &mut Shown) -> Result<()> {
-        let places = self.places();
-        let Some(first) = places.first() else { return Ok(()) };
-        let peers = self.fastest_first(first);
-        let best = self.best_of_each(&places, &peers);
+    fn percentiles(&self, places: &[&Place], shown: &mut Shown) -> Result<()> {
+        let peers = self.fastest_first(places[0]);
+        let best = self.best_of_each(places, &peers);
         let title = format!("{}, {}: latency", self.section.workload, self.case);
-        let curves: Vec<Curve> = best.iter().map(|peer| self.curve(&places, peer)).collect();
+        let curves: Vec<Curve> = best.iter().map(|peer| self.curve(places, peer)).collect();
         self.picture(shown, &title, chart::latency(&title, &curves)?);
-        shown.text += &self.columns(&places, &best);
-        self.details(shown, &peers, &best, |peers| self.columns(&places, peers));
+        shown.text += &self.columns(places, &best);
+        self.details(shown, &peers, &best, |peers| self.columns(places, peers));
         Ok(())
     }
 
@@ -127,55 +127,64 @@ impl<'a> Tables<'a> {
         format!("{table}\n")
     }
 
-    /// One table of all cases, a column for each peer, with lines.
+    /// All cases, and lines. Where several peers are compared, a table for each measure, with a column for each peer; where
+    /// one is looked at from several sides, one table with a column for each measure.
     fn growth(&self, cases: &[&'a str], what: &str, unit: Unit, shown: &mut Shown) -> Result<()> {
-        let figures = self.sources.figures;
-        let workload = self.section.workload;
-        let mut measures: Vec<&str> = Vec::new();
-        for place in cases.iter().flat_map(|case| figures.places(workload, case, self.section.form.kinds())) {
-            if !measures.contains(&place.measure.as_str()) {
-                measures.push(&place.measure);
-            }
+        let (figures, workload) = (self.sources.figures, self.section.workload);
+        let places: Vec<&Place> = cases.iter().flat_map(|case| figures.places(workload, case)).collect();
+        let measures = distinct(places.iter().map(|place| place.measure.as_str()));
+        let peers = distinct(places.iter().flat_map(|place| figures.peers(place)));
+        let series = |peer: &'a str, measure: &str, name: &str| Series {
+            name: name.to_owned(),
+            peer,
+            places: cases.iter().map(|case| Place::new(workload, case, measure)).collect(),
+        };
+        if let [peer] = peers[..] {
+            let of = |measure: &&str| series(peer, measure, measure.trim_start_matches("ns/"));
+            let all: Vec<Series<'_>> = measures.iter().map(of).collect();
+            let headings = all.iter().map(|one| markdown::name(&one.name)).collect::<Vec<_>>();
+            self.grown(workload, "time", (what, unit), &headings, &all, shown)?;
+            shown.text += &format!("{} ({}).\n\n", self.named(peer), self.promised(peer));
+            return Ok(());
         }
         for measure in measures {
-            let places: Vec<Place> = cases.iter().map(|case| Place::new(workload, case, measure)).collect();
-            let mut peers: Vec<&str> = places.iter().flat_map(|place| figures.peers(place)).collect();
-            peers.sort_unstable();
-            peers.dedup();
-            let title = format!("{workload}: {measure}");
-            let lines: Vec<Line> = peers.iter().map(|peer| self.line(&places, peer)).collect();
-            let drawn: Vec<Line> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
-            if drawn.is_empty() {
-                return Err(
-                    format!("{workload}: no case of {measure} begins with a number: {cases:?}").into()
-                );
-            }
-            let vertical = if places[0].kind() == Kind::Time { Unit::Time } else { Unit::Count };
-            let (x, y) = (Axis { label: what, unit }, Axis { label: measure, unit: vertical });
-            self.picture(shown, &title, chart::lines(&title, x, y, &drawn)?);
-            let peer_headings =
-                peers.iter().map(|peer| format!("{}<br>{}", self.named(peer), self.promised(peer)));
-            let headings = std::iter::once(what.to_owned()).chain(peer_headings);
-            let mut table = Table::new(&headings.collect::<Vec<_>>());
-            for place in &places {
-                let cells = peers.iter().map(|peer| self.cell(place, peer));
-                table.row(&std::iter::once(markdown::name(&place.case)).chain(cells).collect::<Vec<_>>());
-            }
-            shown.text += &format!("{table}\n");
+            let all: Vec<Series<'_>> = peers.iter().map(|peer| series(peer, measure, peer)).collect();
+            let heading = |peer: &&str| format!("{}<br><sub>{}</sub>", self.named(peer), self.promised(peer));
+            let headings = peers.iter().map(heading).collect::<Vec<_>>();
+            self.grown(&format!("{workload}: {measure}"), measure, (what, unit), &headings, &all, shown)?;
         }
         Ok(())
     }
 
-    fn places(&self) -> Vec<&'a Place> {
-        self.sources.figures.places(self.section.workload, self.case, self.section.form.kinds())
+    /// A table with a row for each case and a column for each series, and lines.
+    fn grown(
+        &self,
+        title: &str,
+        measure: &str,
+        (what, unit): (&str, Unit),
+        headings: &[String],
+        all: &[Series<'_>],
+        shown: &mut Shown,
+    ) -> Result<()> {
+        let lines: Vec<Line> = all.iter().map(|series| self.line(series)).collect();
+        let drawn: Vec<Line> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
+        let (x, y) = (Axis { label: what, unit }, Axis { label: measure, unit: Unit::Time });
+        self.picture(shown, title, chart::lines(title, x, y, &drawn)?);
+        let mut table = Table::new(&[&[what.to_owned()], headings].concat());
+        for (row, place) in all[0].places.iter().enumerate() {
+            let cells = all.iter().map(|series| self.cell(&series.places[row], series.peer));
+            table.row(&std::iter::once(markdown::name(&place.case)).chain(cells).collect::<Vec<_>>());
+        }
+        shown.text += &format!("{table}\n");
+        Ok(())
     }
 
     /// Median, and below it the quartiles and the ratio to the reference.
     fn cell(&self, place: &Place, peer: &str) -> String {
         let Some(spread) = self.sources.figures.spread(place, peer) else { return "–".into() };
         let written = |value: f64| match place.kind() {
-            Kind::Latency => human::time(value),
-            _ => markdown::number(value),
+            Kind::Latency | Kind::Time => human::time(value),
+            Kind::Rate | Kind::Count => markdown::number(value),
         };
         let mut text = format!(
             "{}<br><sub>{}–{}</sub>",
@@ -196,10 +205,9 @@ impl<'a> Tables<'a> {
         self.sources.figures.time(place, peer, reference).map_or("–".into(), markdown::ratio)
     }
 
-    /// The reference, if it was measured here.
+    /// The reference, if there is one here.
     fn reference(&self, place: &Place) -> Option<&'static str> {
-        let reference = self.section.reference;
-        self.sources.figures.rounds(place, reference).map(|_| reference)
+        self.sources.figures.first_of(place, self.section.references)
     }
 
     /// All peers of a place, the fastest first.
@@ -219,7 +227,8 @@ impl<'a> Tables<'a> {
         let figures = self.sources.figures;
         let is_shown = |peer: &&&str| {
             let system = system_of(peer);
-            OURS.contains(&system)
+            self.section.form == Form::Settings
+                || OURS.contains(&system)
                 || BARE.contains(&system)
                 || places.iter().any(|place| figures.best(place, system) == Some(**peer))
         };
@@ -244,6 +253,7 @@ impl<'a> Tables<'a> {
         }
     }
 
+    /// Whether records are kept, have a checksum, and outlive a kill of the sender.
     fn promises(&self, peer: &str) -> [String; 3] {
         let about = self.sources.promises.get(peer);
         about.map_or_else(
@@ -256,7 +266,7 @@ impl<'a> Tables<'a> {
     fn promised(&self, peer: &str) -> String {
         let promises = self.promises(peer);
         let all = PROMISES.iter().zip(&promises).map(|(what, is)| format!("{what}: {is}"));
-        format!("<sub>{}</sub>", all.collect::<Vec<_>>().join(", "))
+        all.collect::<Vec<_>>().join(", ")
     }
 
     /// Amounts per second, since the longer bar is to be the better one.
@@ -276,12 +286,13 @@ impl<'a> Tables<'a> {
         Curve { name: peer.into(), points: places.iter().filter_map(point).collect() }
     }
 
-    fn line(&self, places: &[Place], peer: &str) -> Line {
-        let point =
-            |place: &Place| Some((size(&place.case)?, self.sources.figures.spread(place, peer)?.median));
+    fn line(&self, series: &Series<'_>) -> Line {
+        let point = |place: &Place| {
+            Some((size(&place.case)?, self.sources.figures.spread(place, series.peer)?.median))
+        };
         // Nothing, as in nothing written before, has no place on a logarithmic axis.
-        let points = places.iter().filter_map(point).filter(|(x, _)| *x > 0.0);
-        Line { name: peer.into(), points: points.collect() }
+        let points = series.places.iter().filter_map(point).filter(|(x, _)| *x > 0.0);
+        Line { name: series.name.clone(), points: points.collect() }
     }
 
     fn picture(&self, shown: &mut Shown, title: &str, svg: String) {
@@ -289,6 +300,24 @@ impl<'a> Tables<'a> {
         shown.text += &format!("![{}]({}/{file})\n\n", markdown::name(title), self.sources.pictures);
         shown.pictures.insert(file, svg);
     }
+}
+
+/// What is one line and one column.
+struct Series<'a> {
+    name: String,
+    peer: &'a str,
+    places: Vec<Place>,
+}
+
+/// Each once, in their order.
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut distinct = Vec::new();
+    for name in names {
+        if !distinct.contains(&name) {
+            distinct.push(name);
+        }
+    }
+    distinct
 }
 
 const PER_RECORD: &str = "ns/record";

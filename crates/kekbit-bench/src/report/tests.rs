@@ -56,6 +56,13 @@ fn campaign() -> Vec<Sample> {
     }
     samples.extend(around("stream", "96 bytes", "Aeron, slower", "ns/record", 300.0));
     samples.extend(around("stream", "96 bytes", "kekbit, prepared", "records", 1e6));
+    for (peer, value) in [("its defaults", 10.0), ("Checksum::None, odd", 5.0)] {
+        samples.extend(around("cost of settings", "append, 96 bytes", peer, "ns/record", value));
+    }
+    for (case, value) in [("64 MiB", 900.0), ("16 GiB", 2500.0)] {
+        samples.extend(around("cost of length", case, "kekbit", "ns/open at the end", value));
+        samples.extend(around("cost of length", case, "kekbit", "ns/record", 10.0));
+    }
     for (case, value) in [("8 bytes", 5.0), ("64 KiB", 4000.0)] {
         samples.extend(around("cost of size", case, "kekbit, prepared", "ns/record", value));
         samples.extend(around("cost of size", case, "raw, prepared", "ns/record", value * 0.9));
@@ -73,7 +80,7 @@ fn in_a_configuration(system: &str) -> String {
 
 fn promised(samples: &[Sample]) -> Promises {
     let about = |kept| About { kept, checksummed: kept, survives_kill: kept };
-    samples.iter().map(|sample| (sample.peer.clone(), about(sample.peer.starts_with("kekbit")))).collect()
+    samples.iter().map(|sample| (sample.peer.clone(), about(sample.peer.starts_with("kek")))).collect()
 }
 
 fn document_with(samples: Vec<Sample>, reasons: &str) -> Document {
@@ -240,7 +247,7 @@ fn goals_without_samples_or_rounds_are_neither_met_nor_missed() {
     );
     let goals = below(&document.text, "## Goals");
     let open_loop =
-        row(goals, "open-loop, 256 bytes, 100000/s, p99: `kekbit, ring` less time than Chronicle");
+        row(goals, "open-loop, 256 bytes, 100000/s, p99: `kekbit, reuse` less time than Chronicle");
     assert_eq!(&open_loop[1..], ["–", "not measured: Chronicle Queue"]);
     assert_eq!(row(goals, "scan, 96 bytes")[2], "fewer than 15 rounds");
     assert!(document.text.contains("14 to 15 of each."));
@@ -264,7 +271,7 @@ fn who_is_ahead_of_us_is_listed_unless_it_may_be_chance_or_is_no_system() {
     set(&mut samples, "Aeron, shared", 5.0);
     set(&mut samples, "Aeron, dedicated", 6.0);
     set(&mut samples, "iceoryx2", 10.0);
-    set(&mut samples, "raw, ring", 1.0);
+    set(&mut samples, "raw, reuse", 1.0);
     let document = document(samples.clone());
     let losses = below(&document.text, "## Where kekbit loses");
     let rows: Vec<Vec<String>> =
@@ -309,6 +316,29 @@ fn growth_has_a_row_for_each_size_in_their_order() {
     assert_eq!(firsts, ["bytes of a record", "---", "8 bytes", "64 KiB"]);
     assert!(row(table, "64 KiB")[1].contains("× 1.09"), "{table}");
     assert!(row(table, "bytes of a record")[1].contains("kept: yes, checksum: yes"), "{table}");
+}
+
+#[test]
+fn one_peer_from_several_sides_is_one_table() {
+    let text = document(campaign()).text;
+    let table = below(&text, "### With what was written before");
+    assert_eq!(row(table, "written before"), ["written before", "open at the end", "record"]);
+    assert!(
+        row(table, "16 GiB")[1].starts_with("3.") && row(table, "16 GiB")[1].contains(" µs<br>"),
+        "{table}"
+    );
+    assert_eq!(table.matches(".svg)").count(), 1);
+    assert!(table.contains("**kekbit** (kept: yes"), "{table}");
+}
+
+#[test]
+fn settings_are_all_ours_and_nobody_is_ahead_of_us_with_one() {
+    let document = document(campaign());
+    let table = below(&document.text, "## What each setting costs");
+    assert_eq!(row(table, "its defaults")[4], "1");
+    assert!(row(table, "Checksum::None, odd")[4].starts_with("0.5"), "{table}");
+    assert!(!below(&document.text, "## Where kekbit loses").contains("odd"));
+    assert!(document.problems.is_empty());
 }
 
 #[test]
