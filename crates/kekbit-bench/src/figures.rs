@@ -126,10 +126,9 @@ impl Figures {
         places
     }
 
-    /// Every peer of some workloads, by name.
-    pub(crate) fn peers_of(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<&str> {
-        let places = self.places.iter().filter(|(place, _)| is_wanted(&place.workload));
-        let mut peers: Vec<&str> = places.flat_map(|(_, peers)| peers.keys().map(String::as_str)).collect();
+    /// Every peer, by name.
+    pub(crate) fn all_peers(&self) -> Vec<&str> {
+        let mut peers: Vec<&str> = self.places.values().flatten().map(|(peer, _)| peer.as_str()).collect();
         peers.sort_unstable();
         peers.dedup();
         peers

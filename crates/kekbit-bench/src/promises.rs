@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::peer::About;
-use crate::peers::{self, settings};
+use crate::peers;
 
 /// The file's name.
 pub(crate) const FILE: &str = "peers.json";
@@ -16,10 +16,9 @@ pub(crate) const FILE: &str = "peers.json";
 /// What peers promise, by their names.
 pub(crate) type Promises = BTreeMap<String, About>;
 
-/// What everything that is measured promises, under the names that samples have.
+/// What everything that is measured promises.
 pub(crate) fn all() -> Promises {
-    let named = |name: String| name.strip_prefix(settings::PREFIX).map(str::to_owned).unwrap_or(name);
-    let peers = peers::entries().into_iter().map(|entry| (named(entry.name), entry.about));
+    let peers = peers::entries().into_iter().map(|entry| (entry.name, entry.about));
     let others = OTHERS.map(|(name, [kept, checksummed, survives_kill])| {
         (name.to_owned(), About { kept, checksummed, survives_kill })
     });
@@ -63,10 +62,10 @@ mod tests {
     use crate::peer::About;
 
     #[test]
-    fn settings_have_the_names_that_samples_have() {
+    fn what_is_no_peer_promises_something_too() {
         let all = all();
-        assert!(all["its defaults"].checksummed && !all["Checksum::None"].checksummed);
-        assert!(all["raw, prepared"].kept && all["kek write"].kept && !all["Unix pipe, 1 MiB"].kept);
+        assert!(all["raw, prepared"].checksummed && !all["walk"].checksummed);
+        assert!(all["kek write"].kept && !all["Unix pipe, 1 MiB"].kept);
     }
 
     #[test]

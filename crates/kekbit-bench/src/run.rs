@@ -92,6 +92,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     for (_, group) in &mut rounds {
         run.try_out(group);
     }
+    run.tell(&estimate(&rounds, args.rounds));
     run.bar =
         bar(rounds.iter().map(|(first, group)| group.len() as u64 * u64::from(args.rounds - first)).sum());
     for (first, group) in &rounds {
@@ -106,6 +107,25 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     }
     run.bar.finish_and_clear();
     if run.failures.is_empty() { Ok(()) } else { Err(run.summary("not everything was measured").into()) }
+}
+
+/// How much there is to do, in a line.
+fn estimate(rounds: &[(u32, Vec<Job>)], wanted: u32) -> String {
+    // What comes on top of the measured time: processes that start, memory that is made and given back.
+    const AROUND: f64 = 1.0;
+    // Processes of their own and commands take as long as they take: some seconds.
+    const ALONE: f64 = 4.0;
+    let (mut count, mut seconds) = (0, 0.0);
+    for (first, group) in rounds {
+        let times = wanted - first;
+        let each = group.iter().map(|job| match &job.work {
+            Work::Roles { seconds, .. } => seconds + AROUND,
+            Work::Alone(_) | Work::Command { .. } => ALONE,
+        });
+        count += group.len() * times as usize;
+        seconds += each.sum::<f64>() * f64::from(times);
+    }
+    format!("{count} measurements, about {:.0} minutes", (seconds / 60.0).ceil())
 }
 
 /// The round that follows those in `done`.

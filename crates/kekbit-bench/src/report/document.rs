@@ -6,7 +6,7 @@ use kekbit_cli::machine::Machine;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::markdown::{self, Table};
-use super::sections::{self, BARE, Form, SECTIONS};
+use super::sections::{self, BARE, SECTIONS};
 use super::tables::{self, Sources};
 use super::words::Words;
 use super::{losses, verdicts};
@@ -95,7 +95,7 @@ fn strangers(inputs: &Inputs<'_>) -> Vec<String> {
             problems.push(format!("there are samples of the workload {workload}, which is not shown"));
         }
     }
-    for peer in inputs.figures.peers_of(|_| true) {
+    for peer in inputs.figures.all_peers() {
         if !inputs.promises.contains_key(peer) {
             problems.push(format!("nothing says what {peer} promises"));
         }
@@ -140,10 +140,7 @@ fn systems(figures: &Figures, words: &Words) -> String {
 }
 
 fn systems_of(figures: &Figures) -> Vec<&str> {
-    // Settings are no systems.
-    let is_wanted =
-        |workload: &str| sections::of(workload).is_none_or(|section| section.form != Form::Settings);
-    let mut systems: Vec<&str> = figures.peers_of(is_wanted).into_iter().map(system_of).collect();
+    let mut systems: Vec<&str> = figures.all_peers().into_iter().map(system_of).collect();
     systems.sort_unstable();
     systems.dedup();
     systems

@@ -20,8 +20,6 @@ pub(crate) struct Section {
 pub(crate) enum Form {
     /// A table for each case, the fastest first, and a picture: bars, or curves where there are percentiles.
     Systems,
-    /// The same, but all peers are kekbit, and named after what was set.
-    Settings,
     /// One table of all cases, and lines. The cases are sizes of this kind.
     Growth {
         /// What grows.
@@ -41,7 +39,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section("open-loop", &["kekbit, reuse"], &["raw, reuse"], Form::Systems),
     section("scan", &["kekbit"], &["walk"], Form::Systems),
     section("command", &["kek write", "kek cat"], &["cat > file", "cat file"], Form::Systems),
-    section("cost of settings", &[], &["its defaults", "Wait::backoff"], Form::Settings),
+    section("cost of settings", &[], &["kekbit, default settings", "kekbit, Wait::backoff"], Form::Systems),
     section("cost of size", PREPARED, RAW, growth("bytes of a record", Unit::Bytes)),
     section("cost of capacity", &["kekbit"], &[], growth("capacity", Unit::Bytes)),
     section("cost of readers", PREPARED, RAW, growth("readers", Unit::Count)),

@@ -227,8 +227,7 @@ impl<'a> Tables<'a> {
         let figures = self.sources.figures;
         let is_shown = |peer: &&&str| {
             let system = system_of(peer);
-            self.section.form == Form::Settings
-                || OURS.contains(&system)
+            OURS.contains(&system)
                 || BARE.contains(&system)
                 || places.iter().any(|place| figures.best(place, system) == Some(**peer))
         };
