@@ -114,11 +114,11 @@ impl Demand {
         }
     }
 
-    /// What a ratio says, as words: `times as fast`.
+    /// What a ratio says of the two, as words: `times as fast as`.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Speed(_) | Self::Faster => "times as fast",
-            Self::Time(_) | Self::Below => "times the time",
+            Self::Speed(_) | Self::Faster => "times as fast as",
+            Self::Time(_) | Self::Below => "times the time of",
         }
     }
 }

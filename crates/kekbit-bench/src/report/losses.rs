@@ -54,7 +54,7 @@ pub(crate) fn show(
     let mut reasons: Vec<(&str, &str)> = Vec::new();
     for Loss { place, ours, theirs, time } in losses {
         let median = |peer: &str| {
-            figures.spread(place, peer).map_or("–".into(), |spread| markdown::number(spread.median))
+            figures.spread(place, peer).map_or("–".into(), |spread| markdown::figure(place, spread.median))
         };
         table.row(&[
             format!("{}, {}", markdown::name(&place.workload), markdown::name(&place.case)),

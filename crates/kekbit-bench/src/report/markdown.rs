@@ -2,6 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
+use kekbit_cli::human;
+
+use crate::figures::{Kind, Place};
 use crate::stats::{Ratio, Spread};
 
 /// A table. The first column is text, the others are numbers, on the right.
@@ -88,6 +91,14 @@ pub(crate) fn number(value: f64) -> String {
         grouped.push(digit);
     }
     grouped + rest
+}
+
+/// A figure with its unit, if it is a time: `12.3 ns`, `1.23 µs`.
+pub(crate) fn figure(place: &Place, value: f64) -> String {
+    match place.kind() {
+        Kind::Time | Kind::Latency => human::time(value),
+        Kind::Rate | Kind::Count => number(value),
+    }
 }
 
 /// Quartiles: `11.2–14.5`.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use kekbit_cli::chart::{self, Axis, Bar, Curve, Line, Unit};
-use kekbit_cli::human;
 
 use super::markdown::{self, Table};
 use super::sections::{BARE, Form, OURS, Section};
@@ -117,12 +116,10 @@ impl<'a> Tables<'a> {
 
     fn columns(&self, places: &[&Place], peers: &[&str]) -> String {
         let measures = places.iter().map(|place| place.measure.trim_end_matches(" ns").to_owned());
-        let headings = std::iter::once(String::new()).chain(measures).chain(PROMISES.map(String::from));
-        let mut table = Table::new(&headings.collect::<Vec<_>>());
+        let mut table = Table::new(&std::iter::once(String::new()).chain(measures).collect::<Vec<_>>());
         for peer in peers {
             let cells = places.iter().map(|place| self.cell(place, peer));
-            let cells = std::iter::once(self.named(peer)).chain(cells).chain(self.promises(peer));
-            table.row(&cells.collect::<Vec<_>>());
+            table.row(&std::iter::once(self.with_promises(peer)).chain(cells).collect::<Vec<_>>());
         }
         format!("{table}\n")
     }
@@ -144,13 +141,12 @@ impl<'a> Tables<'a> {
             let all: Vec<Series<'_>> = measures.iter().map(of).collect();
             let headings = all.iter().map(|one| markdown::name(&one.name)).collect::<Vec<_>>();
             self.grown(workload, "time", (what, unit), &headings, &all, shown)?;
-            shown.text += &format!("{} ({}).\n\n", self.named(peer), self.promised(peer));
+            shown.text += &format!("{}: {}.\n\n", self.named(peer), self.promised(peer));
             return Ok(());
         }
         for measure in measures {
             let all: Vec<Series<'_>> = peers.iter().map(|peer| series(peer, measure, peer)).collect();
-            let heading = |peer: &&str| format!("{}<br><sub>{}</sub>", self.named(peer), self.promised(peer));
-            let headings = peers.iter().map(heading).collect::<Vec<_>>();
+            let headings = peers.iter().map(|peer| self.with_promises(peer)).collect::<Vec<_>>();
             self.grown(&format!("{workload}: {measure}"), measure, (what, unit), &headings, &all, shown)?;
         }
         Ok(())
@@ -182,10 +178,7 @@ impl<'a> Tables<'a> {
     /// Median, and below it the quartiles and the ratio to the reference.
     fn cell(&self, place: &Place, peer: &str) -> String {
         let Some(spread) = self.sources.figures.spread(place, peer) else { return "–".into() };
-        let written = |value: f64| match place.kind() {
-            Kind::Latency | Kind::Time => human::time(value),
-            Kind::Rate | Kind::Count => markdown::number(value),
-        };
+        let written = |value| markdown::figure(place, value);
         let mut text = format!(
             "{}<br><sub>{}–{}</sub>",
             written(spread.median),
@@ -263,9 +256,18 @@ impl<'a> Tables<'a> {
 
     /// What a peer promises, in a line.
     fn promised(&self, peer: &str) -> String {
+        if !self.sources.promises.contains_key(peer) {
+            return "?".into();
+        }
         let promises = self.promises(peer);
-        let all = PROMISES.iter().zip(&promises).map(|(what, is)| format!("{what}: {is}"));
-        all.collect::<Vec<_>>().join(", ")
+        let given = PROMISES.iter().zip(&promises).filter(|(_, is)| *is == markdown::yes(true));
+        let given: Vec<&str> = given.map(|(what, _)| *what).collect();
+        if given.is_empty() { "nothing kept".into() } else { given.join(", ") }
+    }
+
+    /// A peer's name and what it promises, in one cell.
+    fn with_promises(&self, peer: &str) -> String {
+        format!("{}<br><sub>{}</sub>", self.named(peer), self.promised(peer))
     }
 
     /// Amounts per second, since the longer bar is to be the better one.

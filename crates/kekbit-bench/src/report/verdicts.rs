@@ -17,21 +17,31 @@ pub(crate) fn summary(outcomes: &[Outcome<'_>]) -> String {
     format!("{met} of {} goals are met{}.", outcomes.len(), rest.collect::<String>())
 }
 
-/// The table, those that are not met first.
+/// The goals that are not met, and the others, folded away.
 pub(crate) fn table(outcomes: &[Outcome<'_>]) -> String {
-    let mut table = Table::new(&["goal", "measured [95 %]", "verdict"]);
-    let rank = |outcome: &&Outcome<'_>| match outcome.verdict {
+    let table = |wanted: &[&Outcome<'_>]| {
+        let mut table = Table::new(&["goal", "measured [95 %]", "verdict"]).left();
+        for outcome in wanted {
+            table.row(&[sentence(outcome), measured(outcome), verdict(outcome)]);
+        }
+        table
+    };
+    let (met, mut others): (Vec<&Outcome<'_>>, Vec<&Outcome<'_>>) =
+        outcomes.iter().partition(|outcome| outcome.verdict == Verdict::Met);
+    others.sort_by_key(|outcome| match outcome.verdict {
         Verdict::Missed => 0,
         Verdict::TooFewRounds => 1,
-        Verdict::NotMeasured(_) => 2,
-        Verdict::Met => 3,
-    };
-    let mut sorted: Vec<&Outcome<'_>> = outcomes.iter().collect();
-    sorted.sort_by_key(rank);
-    for outcome in sorted {
-        table.row(&[sentence(outcome), measured(outcome), verdict(outcome)]);
+        Verdict::NotMeasured(_) | Verdict::Met => 2,
+    });
+    let mut text = String::new();
+    if !others.is_empty() {
+        text += &format!("{}\n", table(&others));
     }
-    table.to_string()
+    if !met.is_empty() {
+        let what = format!("The {} that are met", met.len());
+        text += &format!("<details><summary>{what}</summary>\n\n{}\n</details>\n\n", table(&met));
+    }
+    text.trim_end().to_owned() + "\n"
 }
 
 /// Why goals were missed. One that nobody has explained is a problem.
@@ -82,7 +92,7 @@ fn sentence(outcome: &Outcome<'_>) -> String {
 fn measured(outcome: &Outcome<'_>) -> String {
     match &outcome.measured {
         Some((peer, ratio)) => {
-            format!("{} {} {}", markdown::ratio(*ratio), outcome.goal.demand.unit(), markdown::name(peer))
+            format!("{} {} `{peer}`", markdown::ratio(*ratio), outcome.goal.demand.unit())
         }
         None => "–".into(),
     }
