@@ -125,6 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn something_is_said_about_every_system_that_is_measured() {
+        let words = Words::ours(&goals::all()).unwrap();
+        for peer in crate::promises::all().keys() {
+            let system = crate::figures::system_of(peer);
+            assert!(words.system(system).is_some(), "systems.toml says nothing about {system}");
+        }
+    }
+
+    #[test]
     fn reasons_are_for_goals_and_only_once() {
         let of = |reasons: &str| Words::new("", reasons, &goals::all());
         let reason = "[[reason]]\ngoals = ['stream-96-raw']\ntext = 'so'\n";
