@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use kekbit::Start;
+use kekbit::{Prepare, Start};
 use parse_size::Config;
 
 /// Bytes: `4096 64K 64KiB 1G`; K is 1024, with and without `iB`.
@@ -51,6 +51,24 @@ impl FromStr for Sync {
             "each" => Ok(Sync::Each),
             text => duration(text).map(Sync::Every).map_err(|error| format!("{error}, or `none`, or `each`")),
         }
+    }
+}
+
+/// How pages are made ready ahead of the tail: `demand`, `inline`, `inline=SIZE`, `all`.
+pub(crate) fn prepare(text: &str) -> Result<Prepare, String> {
+    let bytes = |text: &str| {
+        let bytes = size(text)?;
+        u32::try_from(bytes)
+            .ok()
+            .filter(|&bytes| bytes > 0)
+            .ok_or_else(|| format!("{bytes} bytes at once are outside 1 to {}", u32::MAX))
+    };
+    match text.split_once('=') {
+        None if text == "demand" => Ok(Prepare::OnDemand),
+        None if text == "inline" => Ok(Prepare::INLINE),
+        None if text == "all" => Ok(Prepare::All),
+        Some(("inline", size)) => bytes(size).map(Prepare::Inline),
+        _ => Err("expected `demand`, `inline`, `inline=SIZE` or `all`".to_owned()),
     }
 }
 
@@ -143,6 +161,17 @@ mod tests {
         for text in ["10ms", "2s", "5m", "1h30m"] {
             let parsed = duration(text).unwrap();
             assert_eq!(duration(&friendly(parsed)), Ok(parsed), "{text}");
+        }
+    }
+
+    #[test]
+    fn preparation_has_its_forms_and_sizes() {
+        assert_eq!(prepare("demand"), Ok(Prepare::OnDemand));
+        assert_eq!(prepare("inline"), Ok(Prepare::default()));
+        assert_eq!(prepare("inline=64K"), Ok(Prepare::Inline(64 << 10)));
+        assert_eq!(prepare("all"), Ok(Prepare::All));
+        for text in ["", "lazy", "all=1M", "demand=", "inline=", "inline=0", "inline=4G", "INLINE"] {
+            assert!(prepare(text).is_err(), "{text}");
         }
     }
 

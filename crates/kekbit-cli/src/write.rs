@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use kekbit::{Chain, Checksum, Durability, Writer, WriterOptions};
+use kekbit::{Chain, Checksum, Durability, Prepare, Writer, WriterOptions};
 
 use crate::arrival::Arrivals;
 use crate::exit::{Exit, Failure, note};
@@ -105,6 +105,14 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "WHEN", default_value = "none")]
     sync: Sync,
 
+    /// How pages are made ready before they are written: demand, inline, inline=SIZE, or all
+    ///
+    /// `demand` leaves it to the kernel, page by page: least memory, and now and then a record that takes longer. `inline`
+    /// makes SIZE bytes ready at once, whenever they are reached. `all` makes the whole capacity ready before the first
+    /// record.
+    #[arg(long, value_name = "HOW", value_parser = values::prepare, default_value = "inline")]
+    prepare: Prepare,
+
     /// Records carry no timestamp
     #[arg(long)]
     no_timestamp: bool,
@@ -164,6 +172,7 @@ impl WriteArgs {
             .writer_id(self.writer_id)
             .channel_id(self.channel_id)
             .force_shared_file_system(self.force_shared_file_system)
+            .prepare(self.prepare)
             .checksum(match self.checksum {
                 ChecksumArg::Crc32c => Checksum::Crc32c,
                 ChecksumArg::None => Checksum::None,

@@ -57,11 +57,14 @@ pub enum Prepare {
 
 impl Default for Prepare {
     fn default() -> Self {
-        Prepare::Inline(256 << 10)
+        Prepare::INLINE
     }
 }
 
 impl Prepare {
+    /// Inline, 256 KiB at once: the default.
+    pub const INLINE: Prepare = Prepare::Inline(256 << 10);
+
     /// Bytes to prepare at once.
     pub(crate) fn step(self, capacity: u64) -> Option<u64> {
         match self {
