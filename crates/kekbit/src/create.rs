@@ -179,7 +179,7 @@ impl<C: Chain> WriterOptions<C> {
             on_storage,
         };
         let mut pen = Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare);
-        pen.prepare_at_creation();
+        pen.prepare_at_creation().creating("start the preparing thread of", path)?;
         pen.start_ticker().creating("start the syncing thread of", path)?;
         // Opened before there is anything to be undone.
         let directory = match self.durability {

@@ -54,9 +54,11 @@ mod encode;
 mod handler;
 mod stages;
 
+mod ahead;
 mod create;
 mod options;
 mod pen;
+mod space;
 mod sync_handle;
 mod syncer;
 mod writer;

@@ -50,6 +50,8 @@ pub enum Prepare {
     OnDemand,
     /// The appending thread prepares this many bytes at once whenever it reaches the end of what is prepared.
     Inline(u32),
+    /// A thread that belongs to the writer prepares up to this many bytes ahead of the tail.
+    Ahead(u32),
     /// The whole capacity is reserved and prepared at creation; if there is not that much
     /// space, as little as possible, and the rest as it is reserved. Longest start, shortest tail, most memory.
     All,
@@ -64,12 +66,16 @@ impl Default for Prepare {
 impl Prepare {
     /// Inline, 256 KiB at once: the default.
     pub const INLINE: Prepare = Prepare::Inline(256 << 10);
+    /// Ahead, up to 4 MiB.
+    pub const AHEAD: Prepare = Prepare::Ahead(4 << 20);
 
     /// Bytes to prepare at once.
     pub(crate) fn step(self, capacity: u64) -> Option<u64> {
         match self {
             Prepare::OnDemand => None,
             Prepare::Inline(bytes) => Some(u64::from(bytes).max(PAGE)),
+            // What it does itself, where the helper has not come so far.
+            Prepare::Ahead(bytes) => Some(u64::from(bytes).clamp(PAGE, 64 << 10)),
             Prepare::All => Some(capacity),
         }
     }
