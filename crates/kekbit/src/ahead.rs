@@ -25,15 +25,22 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use crate::layout::PAGE;
 use crate::space::Growth;
 
 /// Bytes that the helper populates at once: few, since whoever maps or unmaps memory in this process waits meanwhile.
-const PIECE: u64 = 64 << 10;
-/// How far behind the helper may be before it is woken, in parts of the distance: waking it is a system call.
-const SLACK: u64 = 4;
+pub(crate) const PIECE: u64 = 64 << 10;
+/// Having done everything, the helper naps for the time in which the writer goes through this part of the distance, at the
+/// speed that it last had, so that nobody need wake it: waking a thread is a system call, on some machines of 20 µs.
+const NAP_SHARE: u64 = 8;
+const NAPS: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(50));
+/// If the writer does not move the helper sleeps. It is woken when this part of the distance is lacking again, and, also from
+/// a nap, when no more than this part is left.
+const WAKE_SHARE: u64 = 4;
 
 /// Space in the data region of a file: that of the kernel, or that of a model of it.
 pub(crate) trait Ground {
@@ -105,6 +112,8 @@ pub(crate) struct Shared {
     prepared: AtomicU64,
     /// Whether the helper has been refused space: then it is the writer's to find out how much there is.
     refused: AtomicBool,
+    /// Whether the helper sleeps until it is woken.
+    sleeps: AtomicBool,
     stopped: AtomicBool,
     turn: Mutex<()>,
 }
@@ -152,7 +161,8 @@ impl Shared {
     }
 
     fn mark(&self) -> u64 {
-        self.mark.load(Ordering::Relaxed)
+        // SeqCst, as in `tell`: of one that goes to sleep and one that tells, at least one sees the other.
+        self.mark.load(Ordering::SeqCst)
     }
 
     fn target(&self, mark: u64) -> u64 {
@@ -181,8 +191,8 @@ impl Shared {
                 Err(_) => self.set_refused(true),
             }
         }
-        // Behind the tail everything has been written.
-        let from = self.prepared().max(mark);
+        // What lies before the tail has been written.
+        let from = self.prepared().max(mark & !(PAGE - 1));
         let to = target.min(self.reserved()).min(from + PIECE);
         if from < to {
             // A failure costs speed only, and the next piece may do better.
@@ -191,6 +201,45 @@ impl Shared {
             worked = true;
         }
         worked
+    }
+}
+
+/// Where the writer was at some time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    mark: u64,
+    at: Instant,
+}
+
+impl Shared {
+    /// Rests when everything is done: for a while if the writer is at work, else until it is.
+    fn rest(&self, pace: &mut Pace) {
+        let (now, mark) = (Pace { mark: self.mark(), at: Instant::now() }, pace.mark);
+        let (took, done) = (now.at - pace.at, now.mark - mark);
+        *pace = now;
+        if done > 0 {
+            let nap = took.as_secs_f64() * (self.distance / NAP_SHARE) as f64 / done as f64;
+            thread::park_timeout(Duration::from_secs_f64(nap.min(NAPS.1.as_secs_f64())).max(NAPS.0));
+            return;
+        }
+        self.sleeps.store(true, Ordering::SeqCst);
+        if self.mark() == now.mark && !self.is_stopped() {
+            thread::park();
+        }
+        self.sleeps.store(false, Ordering::SeqCst);
+        // The time asleep says nothing of the writer's speed.
+        pace.at = Instant::now();
+    }
+
+    /// Whether the helper must be woken for a writer at `tail`.
+    fn is_wanted(&self, tail: u64) -> bool {
+        let (mut target, prepared) = (self.target(tail), self.prepared().max(tail));
+        if self.refused.load(Ordering::Relaxed) {
+            target = target.min(self.reserved());
+        }
+        let (left, lacks) = (prepared - tail, target.saturating_sub(prepared));
+        let share = self.distance / WAKE_SHARE;
+        lacks > 0 && (left < share || (lacks >= share && self.sleeps.load(Ordering::SeqCst)))
     }
 }
 
@@ -226,27 +275,27 @@ impl Ahead {
             reserved: AtomicU64::new(reserved),
             prepared: AtomicU64::new(tail),
             refused: AtomicBool::new(false),
+            sleeps: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             turn: Mutex::new(()),
         });
         let seen = Arc::clone(&shared);
         let thread = thread::Builder::new().name("kekbit-ahead".to_owned()).spawn(move || {
+            let mut pace = Pace { mark: tail, at: Instant::now() };
             while !seen.is_stopped() {
                 if !seen.work(&mut growth, &ground) {
-                    thread::park();
+                    seen.rest(&mut pace);
                 }
             }
         })?;
         Ok(Ahead { shared, thread: Some(thread), process: std::process::id() })
     }
 
-    /// The writer tells where it is. Wakes the helper if that is far behind.
+    /// The writer tells where it is. Wakes the helper if need be.
     pub(crate) fn tell(&self, tail: u64) {
         let shared = &*self.shared;
-        shared.mark.store(tail, Ordering::Relaxed);
-        let (target, prepared) = (shared.target(tail), shared.prepared());
-        let slack = if target == shared.capacity { 1 } else { shared.distance / SLACK };
-        if prepared + slack <= target
+        shared.mark.store(tail, Ordering::SeqCst);
+        if shared.is_wanted(tail)
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();

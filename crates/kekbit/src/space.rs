@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 use nix::errno::Errno;
 
-use crate::ahead::{Ahead, Board, Ground, Helps, reserve_meanwhile};
+use crate::ahead::{Ahead, Board, Ground, Helps, PIECE, reserve_meanwhile};
 use crate::error::{AppendError, is_no_space};
 use crate::layout::control::RESERVED;
 use crate::layout::header::Regions;
@@ -184,8 +184,9 @@ impl Space {
         let shared = Arc::clone(&ahead.shared);
         let turn = shared.try_turn();
         if turn.is_none() && !self.zeroes {
-            let (from, to) = (self.reserved, round_up(need, PAGE));
-            if reserve_meanwhile(&*shared, self, from, to) {
+            let (from, exact) = (self.reserved, round_up(need, PAGE));
+            let generous = round_up(need.max(from + PIECE), PAGE).min(self.capacity);
+            if [generous, exact].into_iter().any(|to| reserve_meanwhile(&*shared, self, from, to)) {
                 self.pick_up();
                 return Ok(());
             }
