@@ -166,7 +166,7 @@ impl Shared {
     }
 
     fn target(&self, mark: u64) -> u64 {
-        (mark + self.distance).min(self.capacity)
+        ((mark + self.distance) & !(PAGE - 1)).min(self.capacity)
     }
 
     fn is_stopped(&self) -> bool {

@@ -120,6 +120,7 @@ pub struct WriterOptions<C = ()> {
     pub(crate) mode: u32,
     pub(crate) durability: Durability,
     pub(crate) prepare: Prepare,
+    pub(crate) keep_space: bool,
     pub(crate) force: bool,
     pub(crate) chain: C,
 }
@@ -139,6 +140,7 @@ impl Default for WriterOptions {
             mode: 0o600,
             durability: Durability::default(),
             prepare: Prepare::default(),
+            keep_space: false,
             force: false,
             chain: (),
         }
@@ -232,6 +234,14 @@ impl<C: Chain> WriterOptions<C> {
         self
     }
 
+    /// Keeps the space that is reserved behind the end when the channel ends, for a file that will be
+    /// [reused](WriterOptions::create_from): its successor then finds all of it reserved, and most of it in memory.
+    /// Readers do not care. A sealer gives the space back nevertheless. Default: it is given back.
+    pub fn keep_space(mut self, keep: bool) -> Self {
+        self.keep_space = keep;
+        self
+    }
+
     /// Writes also on a file system that other machines may share, where nobody can tell whether the writer lives.
     /// Default: refused.
     pub fn force_shared_file_system(mut self, force: bool) -> Self {
@@ -258,6 +268,7 @@ impl<C: Chain> WriterOptions<C> {
             mode: self.mode,
             durability: self.durability,
             prepare: self.prepare,
+            keep_space: self.keep_space,
             force: self.force,
         }
     }

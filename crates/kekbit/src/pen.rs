@@ -36,6 +36,8 @@ pub(crate) struct Pen {
     ticker: Option<Ticker>,
     map: Arc<Map>,
     space: Space,
+    /// Whether the end leaves the file as long as it is.
+    keeps_space: bool,
     durability: Durability,
     /// Whether each append of this writer syncs before it returns.
     syncs_each: bool,
@@ -100,6 +102,7 @@ impl Pen {
             ticker: None,
             map,
             space,
+            keeps_space: false,
             durability,
             syncs_each,
             next_index: start.tail,
@@ -125,6 +128,11 @@ impl Pen {
 
     pub(crate) fn syncer(&self) -> &Arc<Syncer> {
         &self.syncer
+    }
+
+    /// Leaves the file as long as it is at the end.
+    pub(crate) fn keep_space(&mut self) {
+        self.keeps_space = true;
     }
 
     /// Prepares what the options ask for at creation, and starts the thread that prepares more if they ask for that.
@@ -260,11 +268,16 @@ impl Pen {
         self.syncer.sync_to(self.end_of_data(), true)
     }
 
-    /// Ends the channel, and gives back the space behind the end. Once.
+    /// Ends the channel, and gives back the space behind the end unless that is to be kept. Once.
     pub(crate) fn end(&mut self, kind: Kind) -> Result<(), SyncError> {
         let goes_on = self.ended.is_none();
         self.end_untrimmed(kind)?;
-        if goes_on { self.trim() } else { Ok(()) }
+        if goes_on && !self.keeps_space {
+            self.trim()
+        } else {
+            self.space.stop_helper();
+            Ok(())
+        }
     }
 
     /// Ends the channel: last entry of the index, terminal frame, sync unless the policy is never.
