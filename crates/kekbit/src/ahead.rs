@@ -87,17 +87,24 @@ pub(crate) fn reserve_ahead<B: Board>(
     Ok(true)
 }
 
-/// The writer reserves `[from, to)`, just what it needs, while the helper has the turn and may be reserving the same.
-/// Whether it is surely reserved.
+/// The writer reserves `[from, to)` while the helper has the turn and may be reserving the same. `false` if it cannot be
+/// told whether that is surely reserved, until the helper's turn is over.
 ///
 /// If the helper's call comes last and fails, a file system in memory takes back the pages that were reserved only. Those
-/// that were populated it leaves; and a page that cannot be populated is not there.
-pub(crate) fn reserve_meanwhile<B: Board>(board: &B, ground: &impl Ground, from: u64, to: u64) -> bool {
-    let done = ground.reserve(from, to).is_ok() && ground.populate(from, to).is_ok();
-    if done {
-        board.raise(to);
+/// that were populated it leaves; and a page that can be populated is there.
+pub(crate) fn reserve_meanwhile<B: Board>(
+    board: &B,
+    ground: &impl Ground,
+    from: u64,
+    to: u64,
+) -> Result<bool, Errno> {
+    // If the helper has got the space, this finds it there: the kernel lets one in at a time.
+    ground.reserve(from, to)?;
+    if ground.populate(from, to).is_err() {
+        return Ok(false);
     }
-    done
+    board.raise(to);
+    Ok(true)
 }
 
 /// The [`Board`] of two threads, and what else they know of each other.

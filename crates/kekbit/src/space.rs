@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 use nix::errno::Errno;
 
-use crate::ahead::{Ahead, Board, Ground, Helps, PIECE, reserve_meanwhile};
+use crate::ahead::{Ahead, Board, Ground, Helps, PIECE, Shared, reserve_meanwhile};
 use crate::error::{AppendError, is_no_space};
 use crate::layout::control::RESERVED;
 use crate::layout::header::Regions;
@@ -183,13 +183,8 @@ impl Space {
         let Some(ahead) = &self.ahead else { return self.grow(need) };
         let shared = Arc::clone(&ahead.shared);
         let turn = shared.try_turn();
-        if turn.is_none() && !self.zeroes {
-            let (from, exact) = (self.reserved, round_up(need, PAGE));
-            let generous = round_up(need.max(from + PIECE), PAGE).min(self.capacity);
-            if [generous, exact].into_iter().any(|to| reserve_meanwhile(&*shared, self, from, to)) {
-                self.pick_up();
-                return Ok(());
-            }
+        if turn.is_none() && !self.zeroes && self.reserve_meanwhile(&shared, need)? {
+            return Ok(());
         }
         let _turn = turn.unwrap_or_else(|| shared.turn());
         self.pick_up();
@@ -202,6 +197,30 @@ impl Space {
         Ok(())
     }
 
+    /// Reserves what is needed, and a little more if there is space, while the helper is reserving. `false` if its piece must
+    /// be waited for.
+    fn reserve_meanwhile(&mut self, shared: &Shared, need: u64) -> Result<bool, AppendError> {
+        let (from, exact) = (self.reserved, round_up(need, PAGE));
+        let generous = round_up(need.max(from + PIECE), PAGE).min(self.capacity);
+        let done = match reserve_meanwhile(shared, self, from, generous) {
+            Err(errno) if is_no_space(errno) => reserve_meanwhile(shared, self, from, exact),
+            done => done,
+        };
+        let done = done.map_err(|errno| self.refusal(need, errno))?;
+        self.pick_up();
+        Ok(done)
+    }
+
+    /// What the one who appends is told.
+    fn refusal(&self, need: u64, errno: Errno) -> AppendError {
+        let source = errno.into();
+        if is_no_space(errno) {
+            AppendError::NoSpace { needed: need - self.reserved, source }
+        } else {
+            AppendError::Io { action: "reserve space", source }
+        }
+    }
+
     /// Reserves what is needed, and more if there is space.
     fn grow(&mut self, need: u64) -> Result<(), AppendError> {
         let exact = round_up(need, PAGE);
@@ -210,10 +229,7 @@ impl Space {
             match self.reserve(self.reserved, generous) {
                 Ok(()) => break generous,
                 Err(errno) if is_no_space(errno) && generous > exact => self.growth.shrink(),
-                Err(errno) if is_no_space(errno) => {
-                    return Err(AppendError::NoSpace { needed: need - self.reserved, source: errno.into() });
-                }
-                Err(errno) => return Err(AppendError::Io { action: "reserve space", source: errno.into() }),
+                Err(errno) => return Err(self.refusal(need, errno)),
             }
         };
         self.growth.grow();
