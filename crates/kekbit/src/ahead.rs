@@ -4,20 +4,17 @@
 //!  ...frames | 0 | prepared: no fault       | reserved: no error      | not yet the file's
 //!            ^tail                          ^                         ^
 //!            mark: where it was a moment ago, left by the writer whenever it takes the slow path
-//!                |<--------- distance ------------------->|    the helper works up to here, piece by piece, then sleeps
+//!                |<--------- distance ------------------->|    the helper works up to here, piece by piece, then rests
 //! ```
 //!
 //! Invariants:
-//! - What is reserved only grows as long as the helper lives: it is gone before the file is cut at its end.
-//! - A range of the file is reserved once: whoever reserves has the turn. A file system in memory that has no space takes
-//!   back what a failed reservation covers, also if an earlier one had been told that it succeeded. The exception is
-//!   [`reserve_meanwhile`].
-//! - The helper writes nothing that the writer may write: zeros go where nothing has been raised yet.
-//!
-//! The writer never waits for the helper's progress. What it needs before the helper has come that far it does itself;
-//! only the kernel's own lock of the file makes it wait while a piece is being reserved, and a piece is no larger than
-//! what the writer would reserve. Where new space is also written with zeros and synced ([`Durability::Interval`]) it waits for
-//! the piece, which takes as long as its own would.
+//! - What is reserved only grows as long as the helper lives: it has gone before the file is cut at its end.
+//! - The writer never waits for the helper's progress. What it needs before the helper has come that far it does itself, at
+//!   the same time if need be: reserving and populating twice is harmless. Only the kernel makes it wait, for a piece that is
+//!   no larger than what it would reserve itself.
+//! - But zeros must not be written where the writer may be already. Where new space is written with zeros
+//!   ([`Durability::Interval`]) one of them at a time has the turn, and the writer waits for a piece that it needs, as it
+//!   would wait for its own.
 //!
 //! [`Durability::Interval`]: crate::Durability::Interval
 
@@ -27,12 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
+use crate::ground::{Ground, Growth};
 use crate::layout::PAGE;
-use crate::space::Growth;
 
-/// Bytes that the helper populates at once: few, since whoever maps or unmaps memory in this process waits meanwhile.
+/// Bytes that are populated at once: few, since whoever maps or unmaps memory in this process waits meanwhile.
 pub(crate) const PIECE: u64 = 64 << 10;
 /// Having done everything, the helper naps for the time in which the writer goes through this part of the distance, at the
 /// speed that it last had, so that nobody need wake it: waking a thread is a system call, on some machines of 20 µs.
@@ -42,72 +37,8 @@ const NAPS: (Duration, Duration) = (Duration::from_micros(50), Duration::from_mi
 /// a nap, when no more than this part is left.
 const WAKE_SHARE: u64 = 4;
 
-/// Space in the data region of a file: that of the kernel, or that of a model of it.
-pub(crate) trait Ground {
-    /// Makes `[from, to)` the file's own.
-    fn reserve(&self, from: u64, to: u64) -> Result<(), Errno>;
-
-    /// Makes the pages of `[from, to)`, which the file has, present for writing.
-    fn populate(&self, from: u64, to: u64) -> Result<(), Errno>;
-}
-
-/// What writer and helper tell each other of the space that both of them reserve.
-pub(crate) trait Board {
-    /// The right to reserve, which one of them has at a time.
-    type Turn<'b>
-    where
-        Self: 'b;
-
-    /// How much of the data region is reserved.
-    fn reserved(&self) -> u64;
-
-    /// Tells that `[0, to)` is reserved. Less than before changes nothing.
-    fn raise(&self, to: u64);
-
-    /// The turn, if nobody has it.
-    fn try_turn(&self) -> Option<Self::Turn<'_>>;
-
-    /// Waits for the turn.
-    fn turn(&self) -> Self::Turn<'_>;
-}
-
-/// The helper reserves from what is reserved up to `to(reserved)`. `false` if the writer is at it.
-pub(crate) fn reserve_ahead<B: Board>(
-    board: &B,
-    reserve: impl FnOnce(u64, u64) -> Result<(), Errno>,
-    to: impl FnOnce(u64) -> u64,
-) -> Result<bool, Errno> {
-    let Some(_turn) = board.try_turn() else { return Ok(false) };
-    let from = board.reserved();
-    let to = to(from);
-    if from < to {
-        reserve(from, to)?;
-        board.raise(to);
-    }
-    Ok(true)
-}
-
-/// The writer reserves `[from, to)` while the helper has the turn and may be reserving the same. `false` if it cannot be
-/// told whether that is surely reserved, until the helper's turn is over.
-///
-/// If the helper's call comes last and fails, a file system in memory takes back the pages that were reserved only. Those
-/// that were populated it leaves; and a page that can be populated is there.
-pub(crate) fn reserve_meanwhile<B: Board>(
-    board: &B,
-    ground: &impl Ground,
-    from: u64,
-    to: u64,
-) -> Result<bool, Errno> {
-    // If the helper has got the space, this finds it there: the kernel lets one in at a time.
-    ground.reserve(from, to)?;
-    if ground.populate(from, to).is_err() {
-        return Ok(false);
-    }
-    board.raise(to);
-    Ok(true)
-}
-
-/// The [`Board`] of two threads, and what else they know of each other.
+/// What writer and helper know of each other. Relaxed where nothing else is said: where to work next and what need not
+/// fault is advice.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// Where the writer was when it last told, and how far ahead of that to work.
@@ -125,34 +56,19 @@ pub(crate) struct Shared {
     turn: Mutex<()>,
 }
 
-impl Board for Shared {
-    type Turn<'b> = MutexGuard<'b, ()>;
-
-    fn reserved(&self) -> u64 {
+impl Shared {
+    /// How much of the data region is reserved.
+    pub(crate) fn reserved(&self) -> u64 {
         // Acquire, partner of the Release in `raise`: the file has grown before.
         self.reserved.load(Ordering::Acquire)
     }
 
-    fn raise(&self, to: u64) {
+    /// Tells that `[0, to)` is reserved. Less than before changes nothing.
+    pub(crate) fn raise(&self, to: u64) {
         // Release, partner of the Acquire in `reserved`.
         self.reserved.fetch_max(to, Ordering::Release);
     }
 
-    fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.turn.try_lock() {
-            Ok(turn) => Some(turn),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// Relaxed where nothing else is said: where to work next and what need not fault is advice.
-impl Shared {
     pub(crate) fn prepared(&self) -> u64 {
         self.prepared.load(Ordering::Relaxed)
     }
@@ -162,13 +78,27 @@ impl Shared {
         self.prepared.fetch_max(to, Ordering::Relaxed);
     }
 
-    /// Tells whether there was no space for the helper.
+    /// Tells whether there is no space for more than what is needed.
     pub(crate) fn set_refused(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
     }
 
+    /// The turn to reserve, if nobody has it.
+    pub(crate) fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Waits for the turn.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn mark(&self) -> u64 {
-        // SeqCst, as in `tell`: of one that goes to sleep and one that tells, at least one sees the other.
+        // SeqCst, as in `tell` and for `sleeps`: of one that goes to sleep and one that tells, at least one sees the other.
         self.mark.load(Ordering::SeqCst)
     }
 
@@ -182,50 +112,51 @@ impl Shared {
     }
 
     /// Does one piece of what is to be done. `false` if there is nothing.
-    fn work(&self, growth: &mut Growth, ground: &impl Helps) -> bool {
+    fn work(&self, growth: &mut Growth, ground: &Ground) -> bool {
         let mark = self.mark();
         let target = self.target(mark);
-        let mut worked = false;
-        if self.reserved() < target && !self.refused.load(Ordering::Relaxed) {
-            // The writer may have reserved more meanwhile.
-            let to = |from| if from < target { growth.end(from, target) } else { from };
-            match reserve_ahead(self, |from, to| ground.acquire(from, to), to) {
-                Ok(reserved) => {
-                    growth.grow();
-                    worked = reserved;
-                }
-                // The writer will come to it, and is then told.
-                Err(_) => self.set_refused(true),
-            }
-        }
+        let reserved = self.reserve_piece(target, growth, ground);
         // What lies before the tail has been written.
         let from = self.prepared().max(mark & !(PAGE - 1));
         let to = target.min(self.reserved()).min(from + PIECE);
         if from < to {
-            // A failure costs speed only, and the next piece may do better.
+            // If it fails, the next piece may do better.
             let _ = ground.populate(from, to);
             self.claim_prepared(to);
-            worked = true;
         }
-        worked
+        reserved || from < to
     }
-}
 
-/// Where the writer was at some time.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    mark: u64,
-    at: Instant,
-}
+    fn reserve_piece(&self, target: u64, growth: &mut Growth, ground: &Ground) -> bool {
+        if self.reserved() >= target || self.refused.load(Ordering::Relaxed) {
+            return false;
+        }
+        // If the writer is at it, it tells when it is done.
+        let Some(_turn) = self.try_turn() else { return false };
+        let from = self.reserved();
+        if from >= target {
+            return true;
+        }
+        let to = growth.end(from, target);
+        if ground.reserve(from, to).is_err() {
+            // The writer will come to it, and is then told.
+            self.set_refused(true);
+            return false;
+        }
+        growth.grow();
+        // A failure poisons the writer, which reports it.
+        let _ = ground.clear(from, to);
+        self.raise(to);
+        true
+    }
 
-impl Shared {
     /// Rests when everything is done: for a while if the writer is at work, else until it is.
     fn rest(&self, pace: &mut Pace) {
-        let (now, mark) = (Pace { mark: self.mark(), at: Instant::now() }, pace.mark);
-        let (took, done) = (now.at - pace.at, now.mark - mark);
+        let (now, before) = (Pace { mark: self.mark(), at: Instant::now() }, *pace);
         *pace = now;
-        if done > 0 {
-            let nap = took.as_secs_f64() * (self.distance / NAP_SHARE) as f64 / done as f64;
+        if now.mark > before.mark {
+            let (took, done) = ((now.at - before.at).as_secs_f64(), now.mark - before.mark);
+            let nap = took * (self.distance / NAP_SHARE) as f64 / done as f64;
             thread::park_timeout(Duration::from_secs_f64(nap.min(NAPS.1.as_secs_f64())).max(NAPS.0));
             return;
         }
@@ -250,43 +181,43 @@ impl Shared {
     }
 }
 
-/// What the helper works on: it also writes zeros where that is the policy.
-pub(crate) trait Helps: Ground + Send + 'static {
-    /// Reserves `[from, to)` and does to it what is done to all new space.
-    fn acquire(&self, from: u64, to: u64) -> Result<(), Errno>;
+/// Where the writer was at some time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    mark: u64,
+    at: Instant,
 }
 
 /// The helper, as its writer has it. Ends with it.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     pub(crate) shared: Arc<Shared>,
-    /// `None` once it is gone.
+    /// `None` once it has gone.
     thread: Option<JoinHandle<()>>,
     process: u32,
 }
 
 impl Ahead {
-    /// Starts a helper that works up to `distance` bytes ahead of `tail`.
+    /// Starts a helper that works up to `distance` bytes ahead of `tail` on `ground`, of which `reserved` bytes are reserved,
+    /// and at most `capacity` ever will be.
     pub(crate) fn start(
-        tail: u64,
-        reserved: u64,
-        capacity: u64,
-        distance: u64,
+        ground: &Arc<Ground>,
         mut growth: Growth,
-        ground: impl Helps,
+        (tail, reserved, capacity): (u64, u64, u64),
+        distance: u64,
     ) -> io::Result<Ahead> {
         let shared = Arc::new(Shared {
             mark: AtomicU64::new(tail),
             distance,
             capacity,
             reserved: AtomicU64::new(reserved),
-            prepared: AtomicU64::new(tail),
+            prepared: AtomicU64::new(tail & !(PAGE - 1)),
             refused: AtomicBool::new(false),
             sleeps: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             turn: Mutex::new(()),
         });
-        let seen = Arc::clone(&shared);
+        let (seen, ground) = (Arc::clone(&shared), Arc::clone(ground));
         let thread = thread::Builder::new().name("kekbit-ahead".to_owned()).spawn(move || {
             let mut pace = Pace { mark: tail, at: Instant::now() };
             while !seen.is_stopped() {
@@ -300,9 +231,8 @@ impl Ahead {
 
     /// The writer tells where it is. Wakes the helper if need be.
     pub(crate) fn tell(&self, tail: u64) {
-        let shared = &*self.shared;
-        shared.mark.store(tail, Ordering::SeqCst);
-        if shared.is_wanted(tail)
+        self.shared.mark.store(tail, Ordering::SeqCst);
+        if self.shared.is_wanted(tail)
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();

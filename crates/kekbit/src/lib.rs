@@ -56,6 +56,7 @@ mod stages;
 
 mod ahead;
 mod create;
+mod ground;
 mod options;
 mod pen;
 mod space;

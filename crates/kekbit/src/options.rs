@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::ahead::PIECE;
 use crate::error::{Attempt, CreateError};
 use crate::handler::{Chain, Push};
 use crate::layout::attributes::Attributes;
@@ -75,7 +76,7 @@ impl Prepare {
             Prepare::OnDemand => None,
             Prepare::Inline(bytes) => Some(u64::from(bytes).max(PAGE)),
             // What it does itself, where the helper has not come so far.
-            Prepare::Ahead(bytes) => Some(u64::from(bytes).clamp(PAGE, 64 << 10)),
+            Prepare::Ahead(bytes) => Some(u64::from(bytes).clamp(PAGE, PIECE)),
             Prepare::All => Some(capacity),
         }
     }

@@ -16,7 +16,7 @@ use crate::layout::header::Header;
 use crate::memory::map::{Map, WriterView};
 use crate::options::{Durability, Prepare};
 use crate::publish::Room;
-use crate::space::Space;
+use crate::space::{Space, SpaceStart};
 use crate::sync_handle::Ticker;
 use crate::syncer::{Syncer, SyncerStart};
 use crate::time::Clock;
@@ -79,7 +79,6 @@ impl Pen {
         let view = WriterView::sole(Arc::clone(&map), header.regions.data);
         let room = Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum);
         let syncs_each = durability == Durability::Each;
-        let zeroes = durability.syncs_often() && start.on_storage;
         let from = SyncerStart {
             tail: start.tail,
             reserved: start.reserved,
@@ -90,9 +89,17 @@ impl Pen {
         let syncer = Arc::new(Syncer::new(&map, &header, Arc::clone(room.gate()), from));
         // Each sync makes the pages that it writes fault again.
         let prepare = if syncs_each { Prepare::OnDemand } else { prepare };
-        let extent = (header.regions, header.capacity);
-        let kind = (start.on_storage, zeroes);
-        let space = Space::new(&map, file, &syncer, extent, prepare, start.reserved, kind);
+        let space = Space::new(SpaceStart {
+            map: &map,
+            file,
+            syncer: &syncer,
+            regions: header.regions,
+            capacity: header.capacity,
+            prepare,
+            reserved: start.reserved,
+            on_storage: start.on_storage,
+            zeroes: durability.syncs_often() && start.on_storage,
+        });
         Pen {
             room,
             sequence: start.sequence,

@@ -239,7 +239,8 @@ fn the_helper_ends_with_its_writer() {
     };
     let dir = Path::new(&arguments[0]);
     let path = dir.join("channel.kek");
-    let ends: [(&str, fn(Writer)); 6] = [
+    type End = fn(Writer);
+    let ends: [(&str, End); 6] = [
         ("close", |writer| writer.close().unwrap()),
         ("drop", drop),
         ("abandon", Writer::abandon),
@@ -453,11 +454,11 @@ fn a_writer_does_not_wait_for_a_helper_that_stands_still() {
         let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path, 256 << 10) else { return };
         // The helper is woken, and stopped again when it reserves.
         child.tell("200000");
+        child.hear();
         helper.step_to(libc::SYS_fallocate);
         for _ in 0..steps {
             helper.step();
         }
-        child.hear();
         child.tell("6000000");
         // It does all the rest by itself.
         let records: u64 = child.hear().parse().unwrap();
@@ -486,13 +487,15 @@ fn what_the_writer_has_reserved_survives_a_reservation_of_the_helper_that_fails(
     let (path, ballast) = (mount.path.join("channel.kek"), mount.path.join("ballast"));
     let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path, 256 << 10) else { return };
     // The helper is about to reserve what the writer then reserves itself, a few pages more than it writes.
-    child.tell("350000");
+    child.tell("200000");
+    child.hear();
     helper.step_to(libc::SYS_fallocate);
+    child.tell("150000");
     child.hear();
     let len = path.metadata().unwrap().len();
     assert!(len > 400_000, "a few pages are reserved and not touched");
     fill(&ballast);
-    // Now the helper's reservation fails, and the kernel takes back what is reserved and was never touched.
+    // Now the helper's reservation fails, and the kernel takes back what it has reserved, but not what was before.
     assert_eq!(helper.step(), At::Exit);
     drop(helper);
     fill(&ballast);
