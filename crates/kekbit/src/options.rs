@@ -67,8 +67,8 @@ impl Default for Prepare {
 impl Prepare {
     /// Inline, 256 KiB at once: the default.
     pub const INLINE: Prepare = Prepare::Inline(256 << 10);
-    /// Ahead, up to 4 MiB.
-    pub const AHEAD: Prepare = Prepare::Ahead(4 << 20);
+    /// Ahead, up to 8 MiB.
+    pub const AHEAD: Prepare = Prepare::Ahead(8 << 20);
 
     /// Bytes to prepare at once.
     pub(crate) fn step(self, capacity: u64) -> Option<u64> {
