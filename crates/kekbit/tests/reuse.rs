@@ -4,18 +4,22 @@
 //! for; nothing of an earlier life shows in a later one, though its frames still lie behind the tail.
 
 mod common;
+#[path = "common/stopped.rs"]
+mod stopped;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use common::{GENEROUS, Numbers, bytes, names_in, payloads};
+use common::{Child, GENEROUS, Numbers, bytes, listen, names_in, payloads, role, say};
 use kekbit::{
     Channel, CreateError, Durability, End, OpenError, Reader, SharedRecord, Start, State, Verify, Wait,
     Writer, WriterOptions,
 };
+use nix::unistd::{Pid, gettid};
 use proptest::prelude::*;
+use stopped::{At, Stopped};
 
 /// The content of record `index` in life `life`: each life has records of the same lengths, so that frames of one lie
 /// exactly where those of another would.
@@ -155,6 +159,94 @@ fn an_old_name_never_leads_to_the_new_content() {
     retire(&old, 3, 5);
     assert_eq!(payloads(&Channel::open(&old).unwrap()), contents(3, 5));
     assert_eq!(payloads(&Channel::open(&new).unwrap()), [content(2, 0)]);
+}
+
+/// Records of each life in what follows, of lengths that are the same in all lives.
+const LIVES_RECORDS: u64 = 60;
+
+/// Opens the channel of life 1 by its name, and says what it has found there, if anything.
+fn open_and_say(path: &Path) {
+    say(gettid());
+    listen();
+    // From here on the test stops this thread at each system call.
+    let opened = Channel::open(path);
+    let found = match &opened {
+        Ok(channel) => {
+            assert_eq!(channel.channel_id(), 1, "the header of another life");
+            let mut reader = channel.reader(Start::Beginning).unwrap();
+            let mut count = 0;
+            while let Some(found) = reader.try_next().unwrap() {
+                assert!(found.payload() == content(1, count), "record {count} of another life");
+                count += 1;
+            }
+            assert_eq!((count, reader.end()), (LIVES_RECORDS, Some(End::Closed)));
+            "read"
+        }
+        Err(OpenError::NotFound { .. }) => "not found",
+        Err(OpenError::Reused { .. }) => "reused",
+        Err(other) => panic!("{other}"),
+    };
+    drop(opened);
+    say(found);
+}
+
+#[test]
+fn a_reader_that_stands_still_at_any_system_call_sees_one_life() {
+    let this = "a_reader_that_stands_still_at_any_system_call_sees_one_life";
+    if let Some((_, arguments)) = role() {
+        return open_and_say(Path::new(&arguments[0]));
+    }
+    let dir = common::dir();
+    let (old, new) = (dir.path().join("old.kek"), dir.path().join("new.kek"));
+    let write = |mut writer: Writer, life| {
+        for payload in contents(life, LIVES_RECORDS) {
+            writer.append(&payload).unwrap();
+        }
+        writer
+    };
+    let (mut outcomes, mut refused) = (Vec::new(), 0);
+    for steps in 0.. {
+        write(options().channel_id(1).keep_space(true).create(&old).unwrap(), 1).close().unwrap();
+        let mut child = Child::start(this, "reader", &[old.to_str().unwrap()]);
+        let thread = Pid::from_raw(child.hear().parse().unwrap());
+        let Some(mut reader) = Stopped::stop(this, thread) else { return };
+        child.tell("open");
+        // Beginnings and ends of system calls, from the one that hears this on.
+        let last = (0..steps).map(|_| reader.step()).last();
+        if last == Some(At::End) {
+            break;
+        }
+        let reused = options().channel_id(2).create_from(&old, &new);
+        let live = match reused {
+            Ok(writer) => Some(write(writer, 2)),
+            Err(CreateError::InUse { .. }) => {
+                refused += 1;
+                None
+            }
+            Err(other) => panic!("{other}"),
+        };
+        drop(reader);
+        let outcome = child.hear();
+        assert!(child.end().success(), "after {steps} steps");
+        // It has read the old life if that was left to it, and otherwise nothing.
+        let had_read = outcome == "read" && live.is_some();
+        assert!(!had_read || outcomes.iter().any(|known| known == "read"), "after {steps} steps");
+        outcomes.push(outcome);
+        drop(live);
+        for path in [&old, &new] {
+            // One of them is there.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    let count = |wanted: &str| outcomes.iter().filter(|outcome| *outcome == wanted).count();
+    println!(
+        "{} stops: {} read, {refused} reuses refused, {} not found",
+        outcomes.len(),
+        count("read"),
+        count("not found")
+    );
+    // Before it has opened the file, or has the lock: gone. From then on nobody gets the file, until it closes it.
+    assert!(count("not found") >= 2 && refused >= 10 && count("read") >= refused);
 }
 
 /// Records of a roll, and rolls. Half of the time the writer waits for its readers, so that they cross over; in
