@@ -6,25 +6,22 @@ mod common;
 mod stopped;
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{
-    Child, GENEROUS, Mount, Numbers, bytes, data_offset, listen, names_in, patience, payloads, record, role,
-    round_up, say, wait_until,
+    Child, GENEROUS, Mount, Numbers, bytes, data_offset, fill_disk, listen, names_in, patience, payloads,
+    record, role, round_up, say, wait_until,
 };
-use kekbit::{AppendError, Channel, Durability, End, Prepare, Reader, Start, State, Writer, WriterOptions};
+use kekbit::{AppendError, Channel, Durability, End, Prepare, Reader, Start, Writer};
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use proptest::prelude::*;
-use stopped::{At, Stopped};
+use stopped::{HELPER, Stopped};
 
 const LONGEST: u64 = 2000;
-/// What the helper thread is called.
-const HELPER: &str = "kekbit-ahead";
 const PAGE: u64 = 4096;
 
 /// Each way, with little and with much.
@@ -64,19 +61,6 @@ fn assert_records(path: &Path, to: u64) {
     let channel = Channel::open(path).unwrap();
     assert!(payloads(&channel).into_iter().eq((0..to).map(|sequence| record(sequence, LONGEST))));
     assert_eq!(channel.verify(|_| ()).unwrap().sequence, to);
-}
-
-/// Fills the file system to its last byte.
-fn fill(ballast: &Path) {
-    let mut file = File::options().append(true).create(true).open(ballast).unwrap();
-    let block = [1; 4096];
-    while file.write_all(&block).is_ok() {}
-}
-
-/// Frees the space that a file takes.
-fn free(ballast: &Path) {
-    File::options().write(true).open(ballast).unwrap().set_len(0).unwrap();
-    std::fs::remove_file(ballast).unwrap();
 }
 
 /// What is done to a channel.
@@ -204,13 +188,9 @@ proptest! {
     }
 }
 
-/// The helper thread of `process`, if there is one.
-fn helper(process: u32) -> Option<Pid> {
-    Stopped::find(Pid::from_raw(process as i32), HELPER)
-}
-
+/// The helper thread of this process, if there is one.
 fn own_helper() -> Option<Pid> {
-    helper(std::process::id())
+    Stopped::find(nix::unistd::getpid(), HELPER)
 }
 
 /// A thread that has ended may be in the list of threads a moment longer.
@@ -395,126 +375,6 @@ fn the_end_cuts_the_file_for_good_whatever_the_helper_is_doing() {
     }
 }
 
-/// Writes what it is told, with a helper that works up to `distance` ahead.
-fn obey(path: &str, distance: &str) {
-    let prepare = Prepare::Ahead(distance.parse().unwrap());
-    let mut writer = Writer::options()
-        .capacity(8 << 20)
-        .durability(Durability::Never)
-        .prepare(prepare)
-        .create(path)
-        .unwrap();
-    say("created");
-    while let Some(told) = listen() {
-        match told.as_str() {
-            "fill" => append_until_no_space(&mut writer),
-            "close" => break,
-            bytes => {
-                let to = writer.tail().offset() + bytes.parse::<u64>().unwrap();
-                while writer.tail().offset() + LONGEST < to {
-                    writer.append(&record(writer.next_sequence(), LONGEST)).unwrap();
-                }
-            }
-        }
-        say(writer.next_sequence());
-    }
-    writer.close().unwrap();
-    wait_until_it_is_gone();
-    say("closed");
-}
-
-/// A child that obeys, and its helper, which stands still.
-fn child_with_stopped_helper(test: &str, path: &Path, distance: u32) -> Option<(Child, Stopped)> {
-    let mut child = Child::start(test, "writer", &[path.to_str().unwrap(), &distance.to_string()]);
-    assert_eq!(child.hear(), "created");
-    let process = child.id().as_raw() as u32;
-    // It gives itself its name.
-    wait_until("there is a helper", || helper(process).is_some());
-    let thread = helper(process).unwrap();
-    // What it does at first is done.
-    let sleeps = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/task/{thread}/stat", child.id())).unwrap();
-        stat.rsplit_once(") ").unwrap().1.starts_with('S')
-    };
-    wait_until("the helper sleeps", sleeps);
-    let stopped = Stopped::stop(test, thread)?;
-    Some((child, stopped))
-}
-
-#[test]
-fn a_writer_does_not_wait_for_a_helper_that_stands_still() {
-    let this = "a_writer_does_not_wait_for_a_helper_that_stands_still";
-    if let Some((_, arguments)) = role() {
-        return obey(&arguments[0], &arguments[1]);
-    }
-    // At the beginning and at the end of the helper's first reservation, when it has the turn to reserve, and behind that.
-    for steps in 0..4 {
-        let dir = common::dir();
-        let path = dir.path().join("channel.kek");
-        let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path, 256 << 10) else { return };
-        // The helper is woken, and stopped again when it reserves.
-        child.tell("200000");
-        child.hear();
-        helper.step_to(libc::SYS_fallocate);
-        for _ in 0..steps {
-            helper.step();
-        }
-        child.tell("6000000");
-        // It does all the rest by itself.
-        let records: u64 = child.hear().parse().unwrap();
-        assert_records(&path, records);
-        // What the helper was about to do does no harm.
-        drop(helper);
-        child.tell("100000");
-        let records = child.hear().parse().unwrap();
-        child.tell("close");
-        assert_eq!(child.hear(), "closed");
-        assert!(child.end().success());
-        assert_records(&path, records);
-        let file = std::fs::read(&path).unwrap();
-        let tail = Channel::open(&path).unwrap().end_point().unwrap().position.offset();
-        assert_eq!(file.len() as u64, data_offset(&file) + round_up(tail + 8, PAGE));
-    }
-}
-
-#[test]
-fn what_the_writer_has_reserved_survives_a_reservation_of_the_helper_that_fails() {
-    let this = "what_the_writer_has_reserved_survives_a_reservation_of_the_helper_that_fails";
-    if let Some((_, arguments)) = role() {
-        return obey(&arguments[0], &arguments[1]);
-    }
-    let Some(mount) = Mount::memory(this, 1 << 20) else { return };
-    let (path, ballast) = (mount.path.join("channel.kek"), mount.path.join("ballast"));
-    let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path, 256 << 10) else { return };
-    // The helper is about to reserve what the writer then reserves itself, a few pages more than it writes.
-    child.tell("200000");
-    child.hear();
-    helper.step_to(libc::SYS_fallocate);
-    child.tell("150000");
-    child.hear();
-    let len = path.metadata().unwrap().len();
-    assert!(len > 400_000, "a few pages are reserved and not touched");
-    fill(&ballast);
-    // Now the helper's reservation fails, and the kernel takes back what it has reserved, but not what was before.
-    assert_eq!(helper.step(), At::Exit);
-    drop(helper);
-    fill(&ballast);
-    assert_eq!(path.metadata().unwrap().len(), len, "it has failed");
-    child.tell("fill");
-    let records: u64 = child.hear().parse().unwrap();
-    assert_records(&path, records);
-    let end = Channel::open(&path).unwrap().end_point().unwrap().position.offset();
-    let data = data_offset(&std::fs::read(&path).unwrap());
-    assert!(data + end + LONGEST + 16 > len, "all of what was reserved is used: {end} of {len}");
-    free(&ballast);
-    child.tell("300000");
-    let records = child.hear().parse().unwrap();
-    child.tell("close");
-    assert_eq!(child.hear(), "closed");
-    assert!(child.end().success());
-    assert_records(&path, records);
-}
-
 #[test]
 fn a_reader_that_believes_an_old_word_of_what_is_reserved_touches_nothing_behind_the_file() {
     let this = "a_reader_that_believes_an_old_word_of_what_is_reserved_touches_nothing_behind_the_file";
@@ -543,7 +403,7 @@ fn a_reader_that_believes_an_old_word_of_what_is_reserved_touches_nothing_behind
     let mut child = Child::start(this, "reader", &[path.to_str().unwrap()]);
     assert_eq!(child.hear(), "open");
     writer.close().unwrap();
-    fill(&ballast);
+    fill_disk(&ballast);
     // As if the reader had looked before the end cut the file.
     let file = File::options().read(true).write(true).open(&path).unwrap();
     assert!(Channel::open(&path).unwrap().reserved() < reserved);
@@ -559,67 +419,6 @@ fn a_reader_that_believes_an_old_word_of_what_is_reserved_touches_nothing_behind
 
 /// Where the control page says how much is reserved.
 const RESERVED: u64 = 128;
-
-/// Options for what follows: a ring of two files in turn.
-fn ring(prepare: Prepare) -> WriterOptions {
-    Writer::options().capacity(1 << 20).durability(Durability::Never).prepare(prepare).keep_space(true)
-}
-
-#[test]
-fn a_file_whose_space_was_kept_is_reused_whole() {
-    for dir in [common::dir(), tempfile::tempdir().unwrap()] {
-        for prepare in WAYS {
-            let path = |number: u64| dir.path().join(format!("{number}.kek"));
-            let mut writer = ring(prepare).create(path(0)).unwrap();
-            let mut len = 0;
-            for number in 0..5_u64 {
-                append_to(&mut writer, 100 + 60 * number);
-                let tail = writer.tail();
-                writer.close().unwrap();
-                let metadata = path(number).metadata().unwrap();
-                assert!(metadata.len() >= len, "it only gets longer");
-                assert!(metadata.blocks() * 512 >= metadata.len(), "and has its space");
-                len = metadata.len();
-                // Whoever looks sees no difference.
-                let channel = Channel::open(path(number)).unwrap();
-                let end = channel.verify(|_| ()).unwrap();
-                assert_eq!((end.position, end.state, end.sealed), (tail, State::Closed, true));
-                assert_records(&path(number), 100 + 60 * number);
-                assert_eq!(channel.records_from(Start::Last(3)).unwrap().count(), 3);
-                assert!(Channel::seal(path(number)).is_err(), "it has ended");
-                drop(channel);
-                writer = ring(prepare).create_from(path(number), path(number + 1)).unwrap();
-                let channel = Channel::open(path(number + 1)).unwrap();
-                assert_eq!(channel.records().count(), 0);
-                let data = data_offset(&std::fs::read(path(number + 1)).unwrap()[..4096]);
-                assert!(data + channel.reserved() >= len, "all of it is the new channel's");
-            }
-            drop(writer);
-            std::fs::remove_file(path(5)).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_full_channel_keeps_its_space_too_and_a_sealed_one_does_not() {
-    let dir = common::dir();
-    let (path, next) = (dir.path().join("a.kek"), dir.path().join("b.kek"));
-    let options = ring(Prepare::All);
-    let mut writer = options.clone().create(&path).unwrap();
-    let whole = path.metadata().unwrap().len();
-    append_to(&mut writer, 10);
-    assert!(matches!(writer.append_with(1 << 17, |_| 0), Ok(_) | Err(AppendError::Full { .. })));
-    while writer.append(&[1; 1000]).is_ok() {}
-    assert!(writer.is_ended());
-    drop(writer);
-    assert_eq!(path.metadata().unwrap().len(), whole);
-    let mut writer = options.create_from(&path, &next).unwrap();
-    append_to(&mut writer, 10);
-    writer.abandon();
-    common::wait_until_released(&next);
-    assert_eq!(Channel::seal(&next).unwrap().end.sequence, 10);
-    assert!(next.metadata().unwrap().len() < whole);
-}
 
 #[test]
 fn a_copy_with_holes_is_reused_on_a_full_disk_without_a_signal() {
@@ -644,7 +443,7 @@ fn a_copy_with_holes_is_reused_on_a_full_disk_without_a_signal() {
     assert!(copied.unwrap().success());
     assert!(copy.metadata().unwrap().blocks() * 512 < copy.metadata().unwrap().len(), "it has holes");
     let ballast = mount.path.join("ballast");
-    fill(&ballast);
+    fill_disk(&ballast);
     // A little: header, control, index, some data.
     let len = ballast.metadata().unwrap().len();
     File::options().write(true).open(&ballast).unwrap().set_len(len - (200 << 10)).unwrap();

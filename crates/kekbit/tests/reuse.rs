@@ -4,22 +4,19 @@
 //! for; nothing of an earlier life shows in a later one, though its frames still lie behind the tail.
 
 mod common;
-#[path = "common/stopped.rs"]
-mod stopped;
 
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use common::{Child, GENEROUS, Numbers, bytes, listen, names_in, payloads, role, say};
+use common::{GENEROUS, Numbers, bytes, data_offset, names_in, payloads};
 use kekbit::{
-    Channel, CreateError, Durability, End, OpenError, Reader, SharedRecord, Start, State, Verify, Wait,
-    Writer, WriterOptions,
+    Channel, CreateError, Durability, End, OpenError, Prepare, Reader, SharedRecord, Start, State, Verify,
+    Wait, Writer, WriterOptions,
 };
-use nix::unistd::{Pid, gettid};
 use proptest::prelude::*;
-use stopped::{At, Stopped};
 
 /// The content of record `index` in life `life`: each life has records of the same lengths, so that frames of one lie
 /// exactly where those of another would.
@@ -161,92 +158,71 @@ fn an_old_name_never_leads_to_the_new_content() {
     assert_eq!(payloads(&Channel::open(&new).unwrap()), [content(2, 0)]);
 }
 
-/// Records of each life in what follows, of lengths that are the same in all lives.
-const LIVES_RECORDS: u64 = 60;
+/// Options for what follows: a ring of two files in turn.
+fn ring(prepare: Prepare) -> WriterOptions {
+    Writer::options().capacity(512 << 10).durability(Durability::Never).prepare(prepare).keep_space(true)
+}
 
-/// Opens the channel of life 1 by its name, and says what it has found there, if anything.
-fn open_and_say(path: &Path) {
-    say(gettid());
-    listen();
-    // From here on the test stops this thread at each system call.
-    let opened = Channel::open(path);
-    let found = match &opened {
-        Ok(channel) => {
-            assert_eq!(channel.channel_id(), 1, "the header of another life");
-            let mut reader = channel.reader(Start::Beginning).unwrap();
-            let mut count = 0;
-            while let Some(found) = reader.try_next().unwrap() {
-                assert!(found.payload() == content(1, count), "record {count} of another life");
-                count += 1;
-            }
-            assert_eq!((count, reader.end()), (LIVES_RECORDS, Some(End::Closed)));
-            "read"
-        }
-        Err(OpenError::NotFound { .. }) => "not found",
-        Err(OpenError::Reused { .. }) => "reused",
-        Err(other) => panic!("{other}"),
-    };
-    drop(opened);
-    say(found);
+/// Appends the records of life `life` up to number `to`.
+fn append_to(writer: &mut Writer, life: u64, to: u64) {
+    for index in writer.next_sequence()..to {
+        writer.append(&content(life, index)).unwrap();
+    }
 }
 
 #[test]
-fn a_reader_that_stands_still_at_any_system_call_sees_one_life() {
-    let this = "a_reader_that_stands_still_at_any_system_call_sees_one_life";
-    if let Some((_, arguments)) = role() {
-        return open_and_say(Path::new(&arguments[0]));
-    }
-    let dir = common::dir();
-    let (old, new) = (dir.path().join("old.kek"), dir.path().join("new.kek"));
-    let write = |mut writer: Writer, life| {
-        for payload in contents(life, LIVES_RECORDS) {
-            writer.append(&payload).unwrap();
-        }
-        writer
-    };
-    let (mut outcomes, mut refused) = (Vec::new(), 0);
-    for steps in 0.. {
-        write(options().channel_id(1).keep_space(true).create(&old).unwrap(), 1).close().unwrap();
-        let mut child = Child::start(this, "reader", &[old.to_str().unwrap()]);
-        let thread = Pid::from_raw(child.hear().parse().unwrap());
-        let Some(mut reader) = Stopped::stop(this, thread) else { return };
-        child.tell("open");
-        // Beginnings and ends of system calls, from the one that hears this on.
-        let last = (0..steps).map(|_| reader.step()).last();
-        if last == Some(At::End) {
-            break;
-        }
-        let reused = options().channel_id(2).create_from(&old, &new);
-        let live = match reused {
-            Ok(writer) => Some(write(writer, 2)),
-            Err(CreateError::InUse { .. }) => {
-                refused += 1;
-                None
+fn a_file_whose_space_was_kept_is_reused_whole() {
+    for dir in [common::dir(), tempfile::tempdir().unwrap()] {
+        for prepare in [Prepare::OnDemand, Prepare::INLINE, Prepare::Ahead(512 << 10), Prepare::All] {
+            let path = |number: u64| dir.path().join(format!("{number}.kek"));
+            let mut writer = ring(prepare).create(path(0)).unwrap();
+            let mut len = 0;
+            for number in 0..5_u64 {
+                append_to(&mut writer, number, 100 + 60 * number);
+                let tail = writer.tail();
+                writer.close().unwrap();
+                let metadata = path(number).metadata().unwrap();
+                assert!(metadata.len() >= len, "it only gets longer");
+                assert!(metadata.blocks() * 512 >= metadata.len(), "and has its space");
+                len = metadata.len();
+                // Whoever looks sees no difference.
+                let channel = Channel::open(path(number)).unwrap();
+                let end = channel.verify(|_| ()).unwrap();
+                assert_eq!((end.position, end.state, end.sealed), (tail, State::Closed, true));
+                assert_eq!(payloads(&channel), contents(number, 100 + 60 * number));
+                assert_eq!(channel.records_from(Start::Last(3)).unwrap().count(), 3);
+                assert!(Channel::seal(path(number)).is_err(), "it has ended");
+                drop(channel);
+                writer = ring(prepare).create_from(path(number), path(number + 1)).unwrap();
+                let channel = Channel::open(path(number + 1)).unwrap();
+                assert_eq!(channel.records().count(), 0);
+                let data = data_offset(&std::fs::read(path(number + 1)).unwrap()[..4096]);
+                assert!(data + channel.reserved() >= len, "all of it is the new channel's");
             }
-            Err(other) => panic!("{other}"),
-        };
-        drop(reader);
-        let outcome = child.hear();
-        assert!(child.end().success(), "after {steps} steps");
-        // It has read the old life if that was left to it, and otherwise nothing.
-        let had_read = outcome == "read" && live.is_some();
-        assert!(!had_read || outcomes.iter().any(|known| known == "read"), "after {steps} steps");
-        outcomes.push(outcome);
-        drop(live);
-        for path in [&old, &new] {
-            // One of them is there.
-            let _ = std::fs::remove_file(path);
+            drop(writer);
+            std::fs::remove_file(path(5)).unwrap();
         }
     }
-    let count = |wanted: &str| outcomes.iter().filter(|outcome| *outcome == wanted).count();
-    println!(
-        "{} stops: {} read, {refused} reuses refused, {} not found",
-        outcomes.len(),
-        count("read"),
-        count("not found")
-    );
-    // Before it has opened the file, or has the lock: gone. From then on nobody gets the file, until it closes it.
-    assert!(count("not found") >= 2 && refused >= 10 && count("read") >= refused);
+}
+
+#[test]
+fn a_full_channel_keeps_its_space_too_and_a_sealed_one_does_not() {
+    let dir = common::dir();
+    let (path, next) = (dir.path().join("a.kek"), dir.path().join("b.kek"));
+    let options = ring(Prepare::All);
+    let mut writer = options.clone().create(&path).unwrap();
+    let whole = path.metadata().unwrap().len();
+    append_to(&mut writer, 1, 10);
+    while writer.append(&[1; 1000]).is_ok() {}
+    assert!(writer.is_ended());
+    drop(writer);
+    assert_eq!(path.metadata().unwrap().len(), whole);
+    let mut writer = options.create_from(&path, &next).unwrap();
+    append_to(&mut writer, 1, 10);
+    writer.abandon();
+    common::wait_until_released(&next);
+    assert_eq!(Channel::seal(&next).unwrap().end.sequence, 10);
+    assert!(next.metadata().unwrap().len() < whole);
 }
 
 /// Records of a roll, and rolls. Half of the time the writer waits for its readers, so that they cross over; in

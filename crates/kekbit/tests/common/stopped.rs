@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 
 use crate::common::GENEROUS;
 
+/// What the helper thread of a writer is called.
+pub(crate) const HELPER: &str = "kekbit-ahead";
+
 /// Where a thread has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum At {
