@@ -51,7 +51,12 @@ impl<C: Chain> WriterOptions<C> {
     }
 
     /// Creates the channel in the file of a retired one, which loses its name and its content. Its pages are in memory
-    /// and its space is reserved already, so that this is faster than a fresh file.
+    /// and its space is reserved already (all of it with [`WriterOptions::keep_space`]), so that this is faster than a fresh
+    /// file. The pages must be mapped again: [`Prepare`] says what that costs.
+    ///
+    /// # Durability
+    ///
+    /// As [`WriterOptions::create`]. What is left of the old content is not synced, nor is it believed by anybody.
     ///
     /// # Errors
     ///
