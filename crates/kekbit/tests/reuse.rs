@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use common::{GENEROUS, Numbers, bytes, data_offset, names_in, payloads};
 use kekbit::{
-    Channel, CreateError, Durability, End, OpenError, Prepare, Reader, SharedRecord, Start, State, Verify,
-    Wait, Writer, WriterOptions,
+    Channel, CopyingReader, CreateError, Durability, End, OpenError, Prepare, Reader, SharedRecord, Start,
+    State, Verify, Wait, Writer, WriterOptions,
 };
 use proptest::prelude::*;
 
@@ -191,6 +191,10 @@ fn a_file_whose_space_was_kept_is_reused_whole() {
                 assert_eq!((end.position, end.state, end.sealed), (tail, State::Closed, true));
                 assert_eq!(payloads(&channel), contents(number, 100 + 60 * number));
                 assert_eq!(channel.records_from(Start::Last(3)).unwrap().count(), 3);
+                let mut copying = CopyingReader::open(path(number)).unwrap();
+                let copied = std::iter::from_fn(|| copying.try_next().unwrap().map(drop)).count() as u64;
+                assert_eq!((copied, copying.end()), (end.sequence, Some(End::Closed)));
+                drop(copying);
                 assert!(Channel::seal(path(number)).is_err(), "it has ended");
                 drop(channel);
                 writer = ring(prepare).create_from(path(number), path(number + 1)).unwrap();

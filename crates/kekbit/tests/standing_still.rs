@@ -6,13 +6,15 @@ mod common;
 mod stopped;
 
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 
 use common::{
-    Child, Mount, bytes, data_offset, fill_disk, free_disk, listen, payloads, record, role, round_up, say,
-    wait_until,
+    Child, GENEROUS, Mount, bytes, data_offset, fill_disk, free_disk, listen, payloads, record, role,
+    round_up, say, wait_until,
 };
 use kekbit::{AppendError, Channel, CreateError, Durability, End, OpenError, Prepare, Start, Writer};
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, gettid};
 use stopped::{At, HELPER, Stopped};
 
@@ -81,6 +83,21 @@ fn child_with_stopped_helper(test: &str, path: &Path, distance: u32) -> Option<(
     Some((child, stopped))
 }
 
+/// What the child says next. One that waits for what does not come is killed.
+fn hear_in_time(child: &mut Child) -> String {
+    let id = child.id();
+    let (heard, hears) = channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if hears.recv_timeout(GENEROUS) == Err(RecvTimeoutError::Timeout) {
+            kill(id, Signal::SIGKILL).unwrap();
+        }
+    });
+    let said = child.hear();
+    drop(heard);
+    watchdog.join().unwrap();
+    said
+}
+
 #[test]
 fn a_writer_does_not_wait_for_a_helper_that_stands_still() {
     let this = "a_writer_does_not_wait_for_a_helper_that_stands_still";
@@ -101,7 +118,7 @@ fn a_writer_does_not_wait_for_a_helper_that_stands_still() {
         }
         child.tell("6000000");
         // It does all the rest by itself.
-        let records: u64 = child.hear().parse().unwrap();
+        let records: u64 = hear_in_time(&mut child).parse().unwrap();
         assert_records(&path, records);
         // What the helper was about to do does no harm.
         drop(helper);
