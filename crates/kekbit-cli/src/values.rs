@@ -69,21 +69,23 @@ impl FromStr for Sync {
     }
 }
 
-/// How pages are made ready ahead of the tail: `demand`, `inline`, `inline=SIZE`, `all`.
+/// How pages are made ready ahead of the tail: `demand`, `inline`, `ahead`, `inline=SIZE`, `ahead=SIZE`, `all`.
 pub(crate) fn prepare(text: &str) -> Result<Prepare, String> {
     let bytes = |text: &str| {
         let bytes = size(text)?;
         u32::try_from(bytes)
             .ok()
             .filter(|&bytes| bytes > 0)
-            .ok_or_else(|| format!("{bytes} bytes at once are outside 1 to {}", u32::MAX))
+            .ok_or_else(|| format!("{bytes} bytes are outside 1 to {}", u32::MAX))
     };
     match text.split_once('=') {
         None if text == "demand" => Ok(Prepare::OnDemand),
         None if text == "inline" => Ok(Prepare::INLINE),
+        None if text == "ahead" => Ok(Prepare::AHEAD),
         None if text == "all" => Ok(Prepare::All),
         Some(("inline", size)) => bytes(size).map(Prepare::Inline),
-        _ => Err("expected `demand`, `inline`, `inline=SIZE` or `all`".to_owned()),
+        Some(("ahead", size)) => bytes(size).map(Prepare::Ahead),
+        _ => Err("expected `demand`, `inline`, `ahead`, `inline=SIZE`, `ahead=SIZE` or `all`".to_owned()),
     }
 }
 
@@ -196,8 +198,12 @@ mod tests {
         assert_eq!(prepare("demand"), Ok(Prepare::OnDemand));
         assert_eq!(prepare("inline"), Ok(Prepare::default()));
         assert_eq!(prepare("inline=64K"), Ok(Prepare::Inline(64 << 10)));
+        assert_eq!(prepare("ahead"), Ok(Prepare::AHEAD));
+        assert_eq!(prepare("ahead=16M"), Ok(Prepare::Ahead(16 << 20)));
         assert_eq!(prepare("all"), Ok(Prepare::All));
-        for text in ["", "lazy", "all=1M", "demand=", "inline=", "inline=0", "inline=4G", "INLINE"] {
+        for text in
+            ["", "lazy", "all=1M", "demand=", "inline=", "inline=0", "inline=4G", "ahead=lots", "INLINE"]
+        {
             assert!(prepare(text).is_err(), "{text}");
         }
     }

@@ -105,11 +105,11 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "WHEN", default_value = "none")]
     sync: Sync,
 
-    /// How pages are made ready before they are written: demand, inline, inline=SIZE, or all
+    /// How pages are made ready before they are written: demand, inline[=SIZE], ahead[=SIZE], or all
     ///
-    /// `demand` leaves it to the kernel, page by page: least memory, and now and then a record that takes longer. `inline`
-    /// makes SIZE bytes ready at once, whenever they are reached. `all` makes the whole capacity ready before the first
-    /// record.
+    /// `demand` leaves it to the kernel, page by page: least memory, and the slowest. `inline` makes SIZE bytes (256K) ready
+    /// at once, whenever they are reached. `ahead` lets a thread of its own keep up to SIZE bytes (8M) ready, so that no record
+    /// waits. `all` makes the whole capacity ready before the first record.
     #[arg(long, value_name = "HOW", value_parser = values::prepare, default_value = "inline")]
     prepare: Prepare,
 

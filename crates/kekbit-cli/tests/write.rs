@@ -56,6 +56,18 @@ fn a_truncated_frame_fails_after_the_records_before_it() {
 }
 
 #[test]
+fn however_pages_are_prepared_the_records_are_the_same() {
+    let place = Place::new();
+    let lines: String = (0..30_000).map(|n| format!("line {n}\n")).collect();
+    for how in ["demand", "inline", "inline=64K", "ahead", "ahead=1M", "all"] {
+        let path = place.path(how);
+        let written = kek().args(["write", "--capacity", "4M", "--prepare", how]).arg(&path).run(&lines);
+        assert_eq!(written.status.code(), Some(0), "{how}: {written:?}");
+        assert_eq!(stdout_of(kek().arg("cat").arg(&path)), lines, "{how}");
+    }
+}
+
+#[test]
 fn whole_files_are_records_even_empty_ones() {
     let place = Place::new();
     let (a, b, path) = (place.file("a", "x\ny\n"), place.file("b", ""), place.path("a.kek"));
@@ -254,6 +266,8 @@ fn nonsense_is_a_usage_error_and_creates_nothing() {
         &["--capacity", "1"],
         &["--timeout", "0s"],
         &["--sync", "sometimes"],
+        &["--prepare", "later"],
+        &["--prepare", "ahead=0"],
         &["--meta", "novalue"],
         &["--max-record", "1G"],
         &["--framed", "-0"],

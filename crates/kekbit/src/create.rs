@@ -7,10 +7,12 @@
 //! Whoever finds the name finds a complete channel with a living writer. A process that dies before leaves nothing
 //! behind, or, where a file system knows no unnamed files and when a file is reused, a hidden file named `*.tmp`.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+
+use nix::errno::Errno;
 
 use crate::error::{Attempt, CreateError};
 use crate::handler::Chain;
@@ -21,6 +23,7 @@ use crate::memory::map::{Access, Map};
 use crate::options::{Durability, Prepare, WriterOptions};
 use crate::pen::{Pen, PenStart};
 use crate::sys::file::{self, Unnamed};
+use crate::sys::interruption::uninterrupted;
 use crate::sys::lock::{self, Role};
 use crate::writer::Writer;
 
@@ -48,7 +51,12 @@ impl<C: Chain> WriterOptions<C> {
     }
 
     /// Creates the channel in the file of a retired one, which loses its name and its content. Its pages are in memory
-    /// and its space is reserved already, so that this is faster than a fresh file.
+    /// and its space is reserved already (all of it with [`WriterOptions::keep_space`]), so that this is faster than a fresh
+    /// file. The pages must be mapped again: [`Prepare`] says what that costs.
+    ///
+    /// # Durability
+    ///
+    /// As [`WriterOptions::create`]. What is left of the old content is not synced, nor is it believed by anybody.
     ///
     /// # Errors
     ///
@@ -79,6 +87,8 @@ impl<C: Chain> WriterOptions<C> {
         let before = Header::decode(&page[..read])
             .map_err(|source| CreateError::Retired { path: retired.to_owned(), source })?;
         header.salt = next_salt(before.salt, header.salt);
+        // A copy may have holes.
+        let original = before.inode == old.metadata().creating("look up", retired)?.ino();
         self.check_file_system(&old, path)?;
         let clear = header.regions.data + PAGE;
         file::reserve(&old, 0, clear).creating("reserve space for", path)?;
@@ -97,7 +107,7 @@ impl<C: Chain> WriterOptions<C> {
         }
         // Header, control, index and the first word; what is behind is stale by its salt.
         file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
-        let pen = self.establish(unnamed, header, path)?.name(path)?;
+        let pen = self.establish(unnamed, header, path, Origin::Reused { original })?.name(path)?;
         Ok(Writer::new(pen, self.chain))
     }
 
@@ -119,11 +129,17 @@ impl<C: Chain> WriterOptions<C> {
         if file_system.is_btrfs() {
             file::disable_copy_on_write(&unnamed.file).creating("disable copy-on-write of", path)?;
         }
-        self.establish(unnamed, header, path)
+        self.establish(unnamed, header, path, Origin::Fresh)
     }
 
     /// Turns a file that nobody else knows, empty or cleared, into a channel that has no name yet.
-    fn establish(&self, unnamed: Unnamed, mut header: Header, path: &Path) -> Result<Nameless, CreateError> {
+    fn establish(
+        &self,
+        unnamed: Unnamed,
+        mut header: Header,
+        path: &Path,
+        origin: Origin,
+    ) -> Result<Nameless, CreateError> {
         let file = &unnamed.file;
         let total = header.regions.data + header.capacity;
         let map = map_and_lock(&unnamed, total, path)?;
@@ -139,7 +155,7 @@ impl<C: Chain> WriterOptions<C> {
             _ => total.min(data + FIRST_IN_MEMORY),
         };
         let generous = generous.max(metadata.len());
-        let reserved = match file::reserve(file, 0, generous) {
+        let reserved = match reserve_rest(file, &metadata, generous, origin, on_storage) {
             Ok(()) => generous.min(total) - data,
             Err(_) => {
                 // Nearly full: as little as possible. What the file has beyond that is not surely its own.
@@ -148,6 +164,7 @@ impl<C: Chain> WriterOptions<C> {
                 PAGE
             }
         };
+        let mut cleared = PAGE;
         if zeroes {
             // Of a reused file everything has been written already. A failure costs speed only: the space is reserved.
             // The first pages of the index too, or the first sync that writes one would have to change the file's metadata.
@@ -155,6 +172,9 @@ impl<C: Chain> WriterOptions<C> {
             let front = data.min(FIRST_FOR_SYNCS);
             let _ = file::write_zeros(file, written.min(front), front);
             let _ = file::write_zeros(file, written.max(data).min(data + reserved), data + reserved);
+            if written < data + reserved {
+                cleared = reserved;
+            }
         }
         let page = header.encode().ok_or_else(|| CreateError::Options("the header is too long".into()))?;
         file::write_all_at(file, &page, 0).creating("write", path)?;
@@ -165,7 +185,12 @@ impl<C: Chain> WriterOptions<C> {
         map.store(control + RESERVED, reserved);
         map.store(control + HEARTBEAT, header.created);
         map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
-        file::sync(file).creating("sync", path)?;
+        match origin {
+            Origin::Fresh => file::sync(file),
+            // Not what is left of the old life, which may be the whole file: nobody needs it any more.
+            Origin::Reused { .. } => uninterrupted(|| map.sync(0, data + reserved.min(cleared))),
+        }
+        .creating("sync", path)?;
         let second = unnamed.reopen().creating("reopen", path)?;
         // Given back by name: a process that another thread is just starting may have a copy of the descriptor.
         lock::release(file, Role::Readers).creating("unlock", path)?;
@@ -179,7 +204,10 @@ impl<C: Chain> WriterOptions<C> {
             on_storage,
         };
         let mut pen = Pen::new(Arc::new(map), second, header, start, self.durability, self.prepare);
-        pen.prepare_at_creation();
+        if self.keep_space {
+            pen.keep_space();
+        }
+        pen.prepare_at_creation().creating("start the preparing thread of", path)?;
         pen.start_ticker().creating("start the syncing thread of", path)?;
         // Opened before there is anything to be undone.
         let directory = match self.durability {
@@ -190,6 +218,32 @@ impl<C: Chain> WriterOptions<C> {
         };
         Ok(Nameless { pen, unnamed, directory })
     }
+}
+
+/// Where the file of a new channel comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    Fresh,
+    /// From a retired channel; whether its file is the one that kekbit has written, not a copy of it.
+    Reused {
+        original: bool,
+    },
+}
+
+/// Reserves what the file does not have yet of its first `to` bytes.
+fn reserve_rest(
+    file: &File,
+    metadata: &Metadata,
+    to: u64,
+    origin: Origin,
+    on_storage: bool,
+) -> Result<(), Errno> {
+    // The kernel looks at each page of a file in memory, 0.1 ms for each mebibyte. kekbit's own files have no
+    // holes, and there the number of blocks tells exactly.
+    let whole = metadata.blocks() * 512 >= metadata.len();
+    let known = origin == Origin::Reused { original: true } && !on_storage && whole;
+    let from = if known { metadata.len() & !(PAGE - 1) } else { 0 };
+    if from < to { file::reserve(file, from, to) } else { Ok(()) }
 }
 
 /// A complete channel that has no name yet. Nothing is left of it if it does not get one.

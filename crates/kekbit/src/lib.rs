@@ -54,9 +54,12 @@ mod encode;
 mod handler;
 mod stages;
 
+mod ahead;
 mod create;
+mod ground;
 mod options;
 mod pen;
+mod space;
 mod sync_handle;
 mod syncer;
 mod writer;

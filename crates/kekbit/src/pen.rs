@@ -8,30 +8,18 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use crate::error::{AppendError, SyncError, is_no_space};
-use crate::layout::control::{HEARTBEAT, RESERVED, TRAIL, TRAIL_SLOTS, TRAIL_STEP};
+use crate::error::{AppendError, SyncError};
+use crate::layout::control::{HEARTBEAT, TRAIL, TRAIL_SLOTS, TRAIL_STEP};
 use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
 use crate::layout::frame::{Kind, MAX_PAYLOAD, WORD, frame_len};
 use crate::layout::header::Header;
-use crate::layout::{PAGE, round_up};
 use crate::memory::map::{Map, WriterView};
 use crate::options::{Durability, Prepare};
 use crate::publish::Room;
+use crate::space::{Space, SpaceStart};
 use crate::sync_handle::Ticker;
 use crate::syncer::{Syncer, SyncerStart};
-use crate::sys::file::{reserve, set_len, write_zeros};
 use crate::time::Clock;
-
-/// Least and most bytes by which the reservation grows; in between it doubles. On storage reserving costs next to
-/// nothing, and the page cache makes larger pages of larger steps; a file system in memory clears what it reserves, 1 µs
-/// a page, while the append waits.
-const RESERVE_ON_STORAGE: (u64, u64) = (4 << 20, 16 << 20);
-const RESERVE_IN_MEMORY: (u64, u64) = (256 << 10, 512 << 10);
-/// Where syncs are frequent, what is reserved is written with zeros and synced before it is used: then a sync of a record
-/// has no space to allocate in the file system's own journal, and writes that record's pages only.
-const RESERVE_FOR_SYNCS: (u64, u64) = (256 << 10, 1 << 20);
-/// Bytes of a large page of the page cache on a disk.
-const LARGE_PAGE: u64 = 2 << 20;
 
 /// The writing side of a channel file.
 #[derive(Debug)]
@@ -47,18 +35,12 @@ pub(crate) struct Pen {
     /// Syncs at an interval, if that is the policy.
     ticker: Option<Ticker>,
     map: Arc<Map>,
-    /// Not the description that the writer's lock lies on: a forked child inherits this one.
-    file: File,
+    space: Space,
+    /// Whether the end leaves the file as long as it is.
+    keeps_space: bool,
     durability: Durability,
     /// Whether each append of this writer syncs before it returns.
     syncs_each: bool,
-    prepare: Prepare,
-    /// Bytes of the data region that are reserved, and that are prepared.
-    reserved: u64,
-    prepared: u64,
-    reserve_step: (u64, u64),
-    /// Bytes by which the reservation grows next.
-    reserve_next: u64,
     /// A frame that reaches past these is preceded by an entry.
     next_index: u64,
     next_trail: u64,
@@ -67,8 +49,6 @@ pub(crate) struct Pen {
     trailed_at: Option<u64>,
     index_used: u64,
     trail_used: u64,
-    /// Whether what is reserved is written with zeros.
-    zeroes: bool,
 }
 
 /// Where a pen begins to write.
@@ -99,12 +79,6 @@ impl Pen {
         let view = WriterView::sole(Arc::clone(&map), header.regions.data);
         let room = Room::new(view, start.tail, header.max_record_len, header.mixing(), header.checksum);
         let syncs_each = durability == Durability::Each;
-        let zeroes = durability.syncs_often() && start.on_storage;
-        let reserve_step = match (start.on_storage, zeroes) {
-            (true, true) => RESERVE_FOR_SYNCS,
-            (true, false) => RESERVE_ON_STORAGE,
-            (false, _) => RESERVE_IN_MEMORY,
-        };
         let from = SyncerStart {
             tail: start.tail,
             reserved: start.reserved,
@@ -113,6 +87,19 @@ impl Pen {
             sparing: syncs_each,
         };
         let syncer = Arc::new(Syncer::new(&map, &header, Arc::clone(room.gate()), from));
+        // Each sync makes the pages that it writes fault again.
+        let prepare = if syncs_each { Prepare::OnDemand } else { prepare };
+        let space = Space::new(SpaceStart {
+            map: &map,
+            file,
+            syncer: &syncer,
+            regions: header.regions,
+            capacity: header.capacity,
+            prepare,
+            reserved: start.reserved,
+            on_storage: start.on_storage,
+            zeroes: durability.syncs_often() && start.on_storage,
+        });
         Pen {
             room,
             sequence: start.sequence,
@@ -121,22 +108,16 @@ impl Pen {
             syncer,
             ticker: None,
             map,
-            file,
+            space,
+            keeps_space: false,
             durability,
             syncs_each,
-            // Each sync makes the pages that it writes fault again.
-            prepare: if syncs_each { Prepare::OnDemand } else { prepare },
-            reserved: start.reserved,
-            prepared: 0,
-            reserve_step,
-            reserve_next: reserve_step.0,
             next_index: start.tail,
             next_trail: start.tail,
             indexed_at: None,
             trailed_at: None,
             index_used: start.index_used,
             trail_used: 0,
-            zeroes,
             header,
         }
     }
@@ -154,6 +135,16 @@ impl Pen {
 
     pub(crate) fn syncer(&self) -> &Arc<Syncer> {
         &self.syncer
+    }
+
+    /// Leaves the file as long as it is at the end.
+    pub(crate) fn keep_space(&mut self) {
+        self.keeps_space = true;
+    }
+
+    /// Prepares what the options ask for at creation, and starts the thread that prepares more if they ask for that.
+    pub(crate) fn prepare_at_creation(&mut self) -> io::Result<()> {
+        self.space.prepare_at_creation(self.room.tail())
     }
 
     /// Starts what the policy asks for beside the writer.
@@ -209,8 +200,7 @@ impl Pen {
                 Err(error) => Err(AppendError::Poisoned { source: error.into_source() }),
             };
         }
-        self.reserve_for(need)?;
-        self.prepare_for(need);
+        let ready = self.space.make_ready(tail, need)?;
         let interval = self.header.index_interval;
         if need > self.next_index && self.indexed_at.is_none_or(|at| tail - at >= interval / 2) {
             self.write_index(Mark::Frame);
@@ -226,73 +216,8 @@ impl Pen {
         // Such a writer comes by again half a step later, and not for each frame.
         let due = |next: u64, step: u64| if next >= need { next } else { need + step / 2 };
         let due = due(self.next_index, interval).min(due(self.next_trail, TRAIL_STEP));
-        let prepared = if self.prepared >= need { self.prepared } else { u64::MAX };
-        let next = self.reserved.min(prepared).min(due).max(need);
-        self.room.set_limit(next, !self.syncs_each);
+        self.room.set_limit(ready.min(due).max(need), !self.syncs_each);
         Ok(())
-    }
-
-    fn reserve_for(&mut self, need: u64) -> Result<(), AppendError> {
-        if need <= self.reserved {
-            return Ok(());
-        }
-        let data = self.header.regions.data;
-        let exact = round_up(need, PAGE);
-        // In small pieces, so that no large page comes into being, of which each sync would write the whole.
-        let align = if self.reserve_step == RESERVE_ON_STORAGE { LARGE_PAGE } else { PAGE };
-        let reached = loop {
-            // The file ends on a multiple of what a large page can be, so that none is cut in two.
-            let aligned = round_up(data + (self.reserved + self.reserve_next).max(need), align) - data;
-            let plain = round_up((self.reserved + self.reserve_next).max(need), PAGE);
-            let generous = if self.reserve_next < align { plain } else { aligned }.min(self.header.capacity);
-            match reserve(&self.file, data + self.reserved, data + generous) {
-                Ok(()) => break generous,
-                // Nearly full: less will do, until it is just what is needed. The next steps begin from there, since
-                // on some file systems it takes long to find out that there is no space.
-                Err(errno) if is_no_space(errno) && generous > exact => {
-                    self.reserve_next = if self.reserve_next > PAGE { self.reserve_next / 4 } else { 0 };
-                }
-                Err(errno) if is_no_space(errno) => {
-                    return Err(AppendError::NoSpace { needed: need - self.reserved, source: errno.into() });
-                }
-                Err(errno) => return Err(AppendError::Io { action: "reserve space", source: errno.into() }),
-            }
-        };
-        self.reserve_next = (2 * self.reserve_next).clamp(PAGE, self.reserve_step.1);
-        let before = std::mem::replace(&mut self.reserved, reached);
-        self.map.store(self.header.regions.control + RESERVED, self.reserved);
-        self.syncer.tell_reserved(self.reserved);
-        if self.zeroes { self.zero_space(data + before, data + reached) } else { Ok(()) }
-    }
-
-    /// Writes zeros into new space of the file and syncs them.
-    fn zero_space(&mut self, from: u64, to: u64) -> Result<(), AppendError> {
-        if write_zeros(&self.file, from, to).is_err() {
-            // It is reserved, so that nothing depends on it but what a sync costs.
-            return Ok(());
-        }
-        let synced = self.syncer.sync_space(from, to);
-        synced.map_err(|error| AppendError::Poisoned { source: error.into_source() })
-    }
-
-    /// Populates everything that is reserved, if the options ask for all.
-    pub(crate) fn prepare_at_creation(&mut self) {
-        if self.prepare == Prepare::All {
-            self.prepare_for(self.reserved);
-        }
-    }
-
-    /// Populates pages ahead of the tail. A failure costs speed only: the pages are reserved, and fault one by one.
-    fn prepare_for(&mut self, need: u64) {
-        let Some(step) = self.prepare.step(self.header.capacity) else { return };
-        if need <= self.prepared {
-            return;
-        }
-        let from = self.prepared.max(self.room.tail() & !(PAGE - 1));
-        let to = round_up(need.max(from + step), PAGE).min(self.reserved);
-        if self.map.populate_write(self.header.regions.data + from, to - from).is_ok() {
-            self.prepared = to;
-        }
     }
 
     fn entry(&mut self, mark: Mark) -> [u8; ENTRY as usize] {
@@ -350,11 +275,16 @@ impl Pen {
         self.syncer.sync_to(self.end_of_data(), true)
     }
 
-    /// Ends the channel, and gives back the space behind the end. Once.
+    /// Ends the channel, and gives back the space behind the end unless that is to be kept. Once.
     pub(crate) fn end(&mut self, kind: Kind) -> Result<(), SyncError> {
         let goes_on = self.ended.is_none();
         self.end_untrimmed(kind)?;
-        if goes_on { self.trim() } else { Ok(()) }
+        if goes_on && !self.keeps_space {
+            self.trim()
+        } else {
+            self.space.stop_helper();
+            Ok(())
+        }
     }
 
     /// Ends the channel: last entry of the index, terminal frame, sync unless the policy is never.
@@ -377,15 +307,7 @@ impl Pen {
     /// Gives back what is reserved behind the end: cuts the file after the page of the terminal frame. Nobody may be
     /// looking at anything behind it.
     pub(crate) fn trim(&mut self) -> Result<(), SyncError> {
-        let len = self.header.regions.data + round_up(self.room.tail() + WORD, PAGE);
-        if len >= self.header.regions.data + self.reserved {
-            // Nothing behind it; and growing a file that somebody has cut is no trimming.
-            return Ok(());
-        }
-        set_len(&self.file, len).map_err(|errno| SyncError::Trim { source: errno.into() })?;
-        self.reserved = len - self.header.regions.data;
-        self.map.store(self.header.regions.control + RESERVED, self.reserved);
-        self.syncer.tell_reserved(self.reserved);
-        Ok(())
+        let end = self.room.tail() + WORD;
+        self.space.trim(end).map_err(|errno| SyncError::Trim { source: errno.into() })
     }
 }

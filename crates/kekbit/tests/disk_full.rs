@@ -67,6 +67,7 @@ fn prepare(name: &str) -> Prepare {
     match name {
         "on demand" => Prepare::OnDemand,
         "inline" => Prepare::Inline(256 << 10),
+        "ahead" => Prepare::Ahead(512 << 10),
         _ => Prepare::All,
     }
 }
@@ -116,7 +117,7 @@ fn a_full_disk_is_a_typed_error_and_the_writer_goes_on_when_there_is_space() {
         Some((_, arguments)) => return follow(&arguments[0]),
         None => {}
     }
-    for how in ["on demand", "inline"] {
+    for how in ["on demand", "inline", "ahead"] {
         let Some(mount) = Mount::memory(this, 1 << 20) else { return };
         let ballast = mount.path.join("first ballast");
         std::fs::write(&ballast, vec![1; 300 << 10]).unwrap();
@@ -158,7 +159,7 @@ fn a_killed_writer_on_a_full_disk_leaves_a_channel_that_can_be_sealed_there() {
     }
     let Some(mount) = Mount::memory(this, 1 << 20) else { return };
     let path = mount.path.join("channel.kek");
-    let mut writer = Child::start(this, "writer", &[path.to_str().unwrap(), "inline"]);
+    let mut writer = Child::start(this, "writer", &[path.to_str().unwrap(), "ahead"]);
     let records: u64 = writer.hear().parse().unwrap();
     fill(&mount.path);
     writer.kill();
@@ -263,7 +264,8 @@ fn a_limit_on_file_sizes_is_a_typed_error_and_no_signal() {
         assert!(matches!(Writer::create(path), Err(CreateError::NoSpace { .. })));
         assert!(names_in(path.parent().unwrap()).is_empty(), "nothing is left behind");
         limit(1 << 20);
-        let mut writer = Writer::options().capacity(8 << 20).create(path).unwrap();
+        let options = Writer::options().capacity(8 << 20).prepare(Prepare::AHEAD);
+        let mut writer = options.create(path).unwrap();
         let first = append_until_no_space(&mut writer);
         assert_eq!(count(path), first);
         limit(2 << 20);
@@ -307,7 +309,8 @@ fn a_copy_with_holes_is_sealed_when_there_is_space_for_it() {
 /// All policies, the syncing thread's too, which has nothing to do here.
 const POLICIES: [Durability; 4] =
     [Durability::Never, Durability::AtEnd, Durability::Interval(Duration::from_secs(3600)), Durability::Each];
-const PREPARATIONS: [Prepare; 3] = [Prepare::OnDemand, Prepare::Inline(64 << 10), Prepare::All];
+const PREPARATIONS: [Prepare; 4] =
+    [Prepare::OnDemand, Prepare::Inline(64 << 10), Prepare::Ahead(256 << 10), Prepare::All];
 
 /// Reads what there is to read, and compares it.
 fn catch_up(reader: &mut Reader, count: &mut u64) {
@@ -420,12 +423,14 @@ fn under_any_limit_on_file_sizes_there_is_an_error_and_no_signal() {
                     // Hundreds of syncs, one for each record, show nothing more.
                     continue;
                 }
-                limit(bytes);
-                let lifted = fill_and_go_on(path, durability, Prepare::OnDemand, || limit(hard));
-                // Header, control page, index and the first page of data.
-                assert_eq!(lifted.is_some(), bytes >= 4 * 4096, "limit of {bytes}, {durability:?}");
-                std::fs::remove_file(path).unwrap();
-                records.extend(lifted);
+                for prepare in [Prepare::OnDemand, Prepare::Ahead(256 << 10)] {
+                    limit(bytes);
+                    let lifted = fill_and_go_on(path, durability, prepare, || limit(hard));
+                    // Header, control page, index and the first page of data.
+                    assert_eq!(lifted.is_some(), bytes >= 4 * 4096, "limit of {bytes}, {durability:?}");
+                    std::fs::remove_file(path).unwrap();
+                    records.extend(lifted);
+                }
                 end_under_limit(path, durability, bytes, &limit, hard);
             }
         }

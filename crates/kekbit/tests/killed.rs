@@ -74,10 +74,12 @@ impl Plan {
             0 => Prepare::All,
             1 => Prepare::OnDemand,
             2 => Prepare::Inline(8192),
+            3 | 4 => Prepare::Ahead(512 << 10),
             _ => Prepare::default(),
         };
         // All of a large channel takes long to prepare.
-        let prepare = if capacity > 1 << 20 { Prepare::default() } else { prepare };
+        let prepare =
+            if capacity > 1 << 20 && prepare == Prepare::All { Prepare::default() } else { prepare };
         let checksum = if numbers.below(4) == 0 { Checksum::None } else { Checksum::Crc32c };
         let first_sequence = numbers.below(1000);
         let options = Writer::options()

@@ -258,6 +258,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 Just(Prepare::OnDemand),
                 Just(Prepare::Inline(1)),
                 Just(Prepare::Inline(256 << 10)),
+                Just(Prepare::Ahead(128 << 10)),
                 Just(Prepare::All)
             ],
             prop_oneof![Just(Durability::Never), Just(Durability::AtEnd), Just(Durability::Each)],

@@ -6,14 +6,15 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use common::{GENEROUS, Numbers, bytes, names_in, payloads};
+use common::{GENEROUS, Numbers, bytes, data_offset, names_in, payloads};
 use kekbit::{
-    Channel, CreateError, Durability, End, OpenError, Reader, SharedRecord, Start, State, Verify, Wait,
-    Writer, WriterOptions,
+    Channel, CopyingReader, CreateError, Durability, End, OpenError, Prepare, Reader, SharedRecord, Start,
+    State, Verify, Wait, Writer, WriterOptions,
 };
 use proptest::prelude::*;
 
@@ -155,6 +156,77 @@ fn an_old_name_never_leads_to_the_new_content() {
     retire(&old, 3, 5);
     assert_eq!(payloads(&Channel::open(&old).unwrap()), contents(3, 5));
     assert_eq!(payloads(&Channel::open(&new).unwrap()), [content(2, 0)]);
+}
+
+/// Options for what follows: a ring of two files in turn.
+fn ring(prepare: Prepare) -> WriterOptions {
+    Writer::options().capacity(512 << 10).durability(Durability::Never).prepare(prepare).keep_space(true)
+}
+
+/// Appends the records of life `life` up to number `to`.
+fn append_to(writer: &mut Writer, life: u64, to: u64) {
+    for index in writer.next_sequence()..to {
+        writer.append(&content(life, index)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_whose_space_was_kept_is_reused_whole() {
+    for dir in [common::dir(), tempfile::tempdir().unwrap()] {
+        for prepare in [Prepare::OnDemand, Prepare::INLINE, Prepare::Ahead(512 << 10), Prepare::All] {
+            let path = |number: u64| dir.path().join(format!("{number}.kek"));
+            let mut writer = ring(prepare).create(path(0)).unwrap();
+            let mut len = 0;
+            for number in 0..5_u64 {
+                append_to(&mut writer, number, 100 + 60 * number);
+                let tail = writer.tail();
+                writer.close().unwrap();
+                let metadata = path(number).metadata().unwrap();
+                assert!(metadata.len() >= len, "it only gets longer");
+                assert!(metadata.blocks() * 512 >= metadata.len(), "and has its space");
+                len = metadata.len();
+                // Whoever looks sees no difference.
+                let channel = Channel::open(path(number)).unwrap();
+                let end = channel.verify(|_| ()).unwrap();
+                assert_eq!((end.position, end.state, end.sealed), (tail, State::Closed, true));
+                assert_eq!(payloads(&channel), contents(number, 100 + 60 * number));
+                assert_eq!(channel.records_from(Start::Last(3)).unwrap().count(), 3);
+                let mut copying = CopyingReader::open(path(number)).unwrap();
+                let copied = std::iter::from_fn(|| copying.try_next().unwrap().map(drop)).count() as u64;
+                assert_eq!((copied, copying.end()), (end.sequence, Some(End::Closed)));
+                drop(copying);
+                assert!(Channel::seal(path(number)).is_err(), "it has ended");
+                drop(channel);
+                writer = ring(prepare).create_from(path(number), path(number + 1)).unwrap();
+                let channel = Channel::open(path(number + 1)).unwrap();
+                assert_eq!(channel.records().count(), 0);
+                let data = data_offset(&std::fs::read(path(number + 1)).unwrap()[..4096]);
+                assert!(data + channel.reserved() >= len, "all of it is the new channel's");
+            }
+            drop(writer);
+            std::fs::remove_file(path(5)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_full_channel_keeps_its_space_too_and_a_sealed_one_does_not() {
+    let dir = common::dir();
+    let (path, next) = (dir.path().join("a.kek"), dir.path().join("b.kek"));
+    let options = ring(Prepare::All);
+    let mut writer = options.clone().create(&path).unwrap();
+    let whole = path.metadata().unwrap().len();
+    append_to(&mut writer, 1, 10);
+    while writer.append(&[1; 1000]).is_ok() {}
+    assert!(writer.is_ended());
+    drop(writer);
+    assert_eq!(path.metadata().unwrap().len(), whole);
+    let mut writer = options.create_from(&path, &next).unwrap();
+    append_to(&mut writer, 1, 10);
+    writer.abandon();
+    common::wait_until_released(&next);
+    assert_eq!(Channel::seal(&next).unwrap().end.sequence, 10);
+    assert!(next.metadata().unwrap().len() < whole);
 }
 
 /// Records of a roll, and rolls. Half of the time the writer waits for its readers, so that they cross over; in

@@ -4,6 +4,7 @@
 
 pub(crate) mod campaign;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -25,6 +26,19 @@ pub(crate) fn dir() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::Builder::new().prefix("kekbit-test-").tempdir_in(parent).unwrap()
+}
+
+/// Writes to `ballast` until its file system has not a byte left.
+pub(crate) fn fill_disk(ballast: &Path) {
+    let mut file = File::options().append(true).create(true).open(ballast).unwrap();
+    let block = [1; 4096];
+    while file.write_all(&block).is_ok() {}
+}
+
+/// Frees the space that `ballast` takes, although a child that another test is just starting may have it open.
+pub(crate) fn free_disk(ballast: &Path) {
+    File::options().write(true).open(ballast).unwrap().set_len(0).unwrap();
+    std::fs::remove_file(ballast).unwrap();
 }
 
 /// The names in `directory`, hidden ones too, in order.

@@ -25,7 +25,7 @@ pub(crate) const SECTOR: usize = 512;
 
 type Key = (u64, u64);
 
-/// What is watched, and what the last `fsync` of a file saw that is not.
+/// What is watched, and of a file that is not: what syncs have made durable, an `fsync` all of it, an `msync` a part.
 static WATCHED: LazyLock<Mutex<HashMap<Key, Arc<Disk>>>> = LazyLock::new(Mutex::default);
 static SYNCED: LazyLock<Mutex<HashMap<Key, Vec<u8>>>> = LazyLock::new(Mutex::default);
 
@@ -110,12 +110,14 @@ struct Kept {
 const VERSIONS: usize = 5;
 
 impl Disk {
-    /// Watches the file at `path`, which has just been created: what the `fsync` of its creation saw is durable.
-    /// Remembers at most `most` moments.
+    /// Watches the file at `path`, which has just been created: what the syncs of its creation saw is durable. Of a reused
+    /// file's old content the disk may have what it had, or what is there now. Remembers at most `most` moments.
     pub(crate) fn watch_new(path: &Path, most: u64, pause: Duration, numbers: Numbers) -> Watch {
         let file = File::open(path).unwrap();
         let durable = locked(&SYNCED).remove(&key(&file)).expect("creating a channel syncs its file");
-        Disk::watch(file, durable, most, pause, numbers)
+        let watch = Disk::watch(file, durable, most, pause, numbers);
+        watch.remember();
+        watch
     }
 
     /// Watches the file at `path`, which is as the disk has it.
@@ -280,8 +282,8 @@ fn content(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// The file that is mapped at `address`, and where in it that is.
-fn mapped(address: usize) -> Option<(Key, usize)> {
+/// The file that is mapped at `address`, where in it that is, and what it is called.
+fn mapped(address: usize) -> Option<(Key, usize, String)> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -294,7 +296,8 @@ fn mapped(address: usize) -> Option<(Key, usize)> {
         let offset = hex(fields.nth(1)?)?;
         let (major, minor) = fields.next()?.split_once(':')?;
         let device = nix::libc::makedev(hex(major)? as u32, hex(minor)? as u32);
-        Some(((device, fields.next()?.parse().ok()?), offset + address - begin))
+        let inode = fields.next()?.parse().ok()?;
+        Some(((device, inode), offset + address - begin, fields.next()?.to_owned()))
     })
 }
 
@@ -302,13 +305,24 @@ fn mapped(address: usize) -> Option<(Key, usize)> {
 // memory of the caller.
 #[unsafe(no_mangle)]
 extern "C" fn msync(address: *mut c_void, len: usize, _flags: c_int) -> c_int {
-    if let Some((key, at)) = mapped(address as usize) {
+    if let Some((key, at, path)) = mapped(address as usize) {
         let disk = locked(&WATCHED).get(&key).cloned();
-        if let Some(disk) = disk {
-            disk.sync(at, at + len);
+        match disk {
+            Some(disk) => disk.sync(at, at + len),
+            None => sync_unwatched(key, Path::new(&path), at, at + len),
         }
     }
     0
+}
+
+/// A part of a file becomes durable that nobody watches yet: one that is being reused.
+fn sync_unwatched(key: Key, path: &Path, from: usize, to: usize) {
+    let mut synced = locked(&SYNCED);
+    let Some(durable) = synced.get_mut(&key) else { return };
+    let seen = content(&File::open(path).unwrap());
+    durable.resize(seen.len(), 0);
+    let range = from..to.min(seen.len());
+    durable[range.clone()].copy_from_slice(&seen[range]);
 }
 
 // SAFETY: as for `msync`.

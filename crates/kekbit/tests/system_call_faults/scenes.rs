@@ -41,13 +41,14 @@ pub(crate) struct Scene {
     act: fn(&Stage),
     /// Faults that are there always: they lead to parts of the library that are for other systems.
     pub(crate) always: &'static [&'static str],
-    /// Whether all threads of the process are under faults, and in no order that could be repeated.
-    pub(crate) all_threads: bool,
+    /// Calls that fail in all threads of the process, in no order that could be repeated. If there are none, whatever the
+    /// scene's own thread calls fails.
+    pub(crate) in_all_threads: &'static [&'static str],
 }
 
 impl Scene {
     const fn new(name: &'static str, place: Place, act: fn(&Stage)) -> Scene {
-        Scene { name, place, act, always: &[], all_threads: false }
+        Scene { name, place, act, always: &[], in_all_threads: &[] }
     }
 }
 
@@ -55,6 +56,9 @@ impl Scene {
 const NAMED: &str = "openat:error=EOPNOTSUPP:when=2";
 /// One that cannot rename without replacing either.
 const UNRENAMED: &str = "renameat2:error=EINVAL:when=1+";
+
+/// What may fail of starting the preparing thread, and of what it does.
+const HELPERS: &[&str] = &["clone3", "fallocate", "madvise", "prlimit64"];
 
 /// All scenes.
 pub(crate) const SCENES: &[Scene] = &[
@@ -100,7 +104,19 @@ pub(crate) const SCENES: &[Scene] = &[
         live(stage, &Life { reuse: true, grow: 300 << 10, ..LIFE });
     }),
     Scene::new("shared writer", Place::Storage, share),
-    Scene { all_threads: true, ..Scene::new("syncing thread", Place::Storage, tick) },
+    Scene { in_all_threads: &["msync"], ..Scene::new("syncing thread", Place::Storage, tick) },
+    Scene {
+        in_all_threads: HELPERS,
+        ..Scene::new("preparing thread, in memory", Place::Memory, |stage| {
+            live(stage, &Life { prepare: Prepare::Ahead(256 << 10), grow: 300 << 10, ..LIFE });
+        })
+    },
+    Scene {
+        in_all_threads: HELPERS,
+        ..Scene::new("preparing thread", Place::Storage, |stage| {
+            live(stage, &Life { prepare: Prepare::Ahead(4 << 20), durability: Durability::Never, ..LIFE });
+        })
+    },
     Scene::new("read and follow", Place::Memory, |stage| read(stage, false)),
     Scene::new("read and follow, at random", Place::Memory, |stage| read(stage, true)),
     Scene::new("seal an abandoned channel", Place::Storage, |stage| seal(stage, State::Abandoned)),
