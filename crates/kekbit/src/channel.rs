@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Position;
@@ -135,6 +136,15 @@ pub struct Channel {
 pub(crate) struct Mapped {
     pub(crate) opened: Opened,
     pub(crate) map: Arc<Map>,
+    /// Up to where the data region has been prepared from its beginning on, by whichever reader: asking the kernel for
+    /// pages that are present costs nearly as much as for others.
+    prepared: AtomicU64,
+}
+
+impl Mapped {
+    pub(crate) fn new(opened: Opened, map: Arc<Map>) -> Mapped {
+        Mapped { opened, map, prepared: AtomicU64::new(0) }
+    }
 }
 
 impl Deref for Mapped {
@@ -411,17 +421,26 @@ impl Channel {
         self.inner.map.word(self.inner.header.regions.control + HEARTBEAT)
     }
 
-    pub(crate) fn prepare(&self, from: u64, len: u64) {
+    /// Prepares `[from, from + len)` of the data region as far as it is reserved; up to where that is.
+    fn prepare(&self, from: u64, len: u64) -> u64 {
         let inner = &*self.inner;
         if inner.random {
-            return;
+            return from.saturating_add(len);
         }
+        // Relaxed: advice.
+        let prepared = inner.prepared.load(Ordering::Relaxed);
+        let start = if from <= prepared { prepared } else { from };
         // Reserved pages only: populating a hole would allocate it.
-        let end = (from + len).min(self.reserved()).min(inner.map.len() - inner.header.regions.data);
-        if from < end {
-            // A failure costs speed only.
-            let _ = inner.map.populate_read(inner.header.regions.data + from, end - from);
+        let end =
+            from.saturating_add(len).min(self.reserved()).min(inner.map.len() - inner.header.regions.data);
+        // A failure costs speed only.
+        if start < end
+            && inner.map.populate_read(inner.header.regions.data + start, end - start).is_ok()
+            && start == prepared
+        {
+            inner.prepared.fetch_max(end, Ordering::Relaxed);
         }
+        end
     }
 }
 
@@ -510,8 +529,8 @@ impl<M: Memory> Source<Window<M>> for Channel {
         Record::new(stored, position, sequence, self)
     }
 
-    fn prepare(&self, from: u64, len: u64) {
-        Channel::prepare(self, from, len);
+    fn prepare(&self, from: u64, len: u64) -> u64 {
+        Channel::prepare(self, from, len)
     }
 }
 

@@ -104,7 +104,7 @@ fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
     }
     let map = Arc::new(map);
     opened.front = opened.live.then(|| Arc::clone(&map));
-    Ok(Channel::new(Mapped { opened, map }))
+    Ok(Channel::new(Mapped::new(opened, map)))
 }
 
 /// Opens the file and finds out what it is and what may be believed of it. Nothing is mapped.

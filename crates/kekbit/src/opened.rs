@@ -64,8 +64,11 @@ pub(crate) trait Source<P>: Growth<P> {
 
     fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r>;
 
-    /// Tells that `[from, from + len)` of the data region will be read next.
-    fn prepare(&self, _from: u64, _len: u64) {}
+    /// Makes `[from, from + len)` of the data region, which will be read next, present as far as it is the file's; up to
+    /// where that is.
+    fn prepare(&self, from: u64, len: u64) -> u64 {
+        from.saturating_add(len)
+    }
 }
 
 impl Opened {

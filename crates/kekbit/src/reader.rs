@@ -187,6 +187,28 @@ impl Reader {
         self.following.cursor.set_durable(durable);
     }
 
+    /// Makes the next `bytes` bytes of the channel present in this process at once, as far as its file has them by now, so
+    /// that reading them does not wait for the kernel: about 0.3 µs for each 4 KiB. By itself a reader prepares 256 KiB
+    /// whenever it comes to what is not prepared, some 20 µs. Does nothing for a channel that was opened for [random access](crate::ReadOptions::random_access).
+    ///
+    /// # Example: be ready for a burst
+    ///
+    /// ```
+    /// use kekbit::{Channel, Prepare, Start, Writer};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("ticks.kek");
+    /// let mut writer = Writer::options().capacity(16 << 20).prepare(Prepare::All).create(&path)?;
+    /// let mut reader = Channel::open(&path)?.reader(Start::Beginning)?;
+    /// reader.prepare(16 << 20);
+    /// writer.append(b"buy 10")?;
+    /// assert_eq!(reader.try_next()?.as_deref(), Some(&b"buy 10"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn prepare(&mut self, bytes: u64) {
+        self.following.prepare_next(bytes);
+    }
+
     /// Position of the next record, or of the batch that it is part of.
     pub fn position(&self) -> Position {
         Position::new(self.following.cursor.position())

@@ -76,7 +76,11 @@ impl Peer for Kekbit {
     }
 
     fn receiver(&self, link: &Link<'_>) -> Result<KekbitReceiver> {
-        Ok(KekbitReceiver { reader: wait_for_channel(link)? })
+        let mut reader = wait_for_channel(link)?;
+        if self.prepare == Prepare::All {
+            reader.prepare(reader.channel().capacity());
+        }
+        Ok(KekbitReceiver { reader })
     }
 }
 
