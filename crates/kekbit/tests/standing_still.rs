@@ -7,6 +7,7 @@ mod stopped;
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use common::{
     Child, GENEROUS, Mount, bytes, data_offset, fill_disk, free_disk, listen, payloads, record, role,
@@ -14,7 +15,6 @@ use common::{
 };
 use kekbit::{AppendError, Channel, CreateError, Durability, End, OpenError, Prepare, Start, Writer};
 use nix::libc;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, gettid};
 use stopped::{At, HELPER, Stopped};
 
@@ -39,15 +39,11 @@ fn assert_records(path: &Path, to: u64) {
     assert_eq!(channel.verify(|_| ()).unwrap().sequence, to);
 }
 
-/// Writes what it is told, with a helper that works up to `distance` ahead.
-fn obey(path: &str, distance: &str) {
-    let prepare = Prepare::Ahead(distance.parse().unwrap());
-    let mut writer = Writer::options()
-        .capacity(8 << 20)
-        .durability(Durability::Never)
-        .prepare(prepare)
-        .create(path)
-        .unwrap();
+/// Writes what it is told, with a helper that works 256 KiB ahead.
+fn obey(path: &str, durability: Durability) {
+    let prepare = Prepare::Ahead(256 << 10);
+    let mut writer =
+        Writer::options().capacity(8 << 20).durability(durability).prepare(prepare).create(path).unwrap();
     say("created");
     while let Some(told) = listen() {
         match told.as_str() {
@@ -67,8 +63,8 @@ fn obey(path: &str, distance: &str) {
 }
 
 /// A child that obeys, and its helper, which stands still.
-fn child_with_stopped_helper(test: &str, path: &Path, distance: u32) -> Option<(Child, Stopped)> {
-    let mut child = Child::start(test, "writer", &[path.to_str().unwrap(), &distance.to_string()]);
+fn child_with_stopped_helper(test: &str, path: &Path) -> Option<(Child, Stopped)> {
+    let mut child = Child::start(test, "writer", &[path.to_str().unwrap()]);
     assert_eq!(child.hear(), "created");
     // It gives itself its name.
     wait_until("there is a helper", || Stopped::find(child.id(), HELPER).is_some());
@@ -83,13 +79,13 @@ fn child_with_stopped_helper(test: &str, path: &Path, distance: u32) -> Option<(
     Some((child, stopped))
 }
 
-/// What the child says next. One that waits for what does not come is killed.
+/// What the child says next. If it waits for the helper, which this thread holds, the test is over.
 fn hear_in_time(child: &mut Child) -> String {
-    let id = child.id();
     let (heard, hears) = channel::<()>();
     let watchdog = std::thread::spawn(move || {
         if hears.recv_timeout(GENEROUS) == Err(RecvTimeoutError::Timeout) {
-            kill(id, Signal::SIGKILL).unwrap();
+            eprintln!("the writer waits for its helper");
+            std::process::exit(1);
         }
     });
     let said = child.hear();
@@ -102,13 +98,13 @@ fn hear_in_time(child: &mut Child) -> String {
 fn a_writer_does_not_wait_for_a_helper_that_stands_still() {
     let this = "a_writer_does_not_wait_for_a_helper_that_stands_still";
     if let Some((_, arguments)) = role() {
-        return obey(&arguments[0], &arguments[1]);
+        return obey(&arguments[0], Durability::Never);
     }
     // At the beginning and at the end of the helper's first reservation, when it has the turn to reserve, and behind that.
     for steps in 0..4 {
         let dir = common::dir();
         let path = dir.path().join("channel.kek");
-        let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path, 256 << 10) else { return };
+        let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path) else { return };
         // The helper is woken, and stopped again when it reserves.
         child.tell("200000");
         child.hear();
@@ -138,11 +134,11 @@ fn a_writer_does_not_wait_for_a_helper_that_stands_still() {
 fn what_the_writer_has_reserved_survives_a_reservation_of_the_helper_that_fails() {
     let this = "what_the_writer_has_reserved_survives_a_reservation_of_the_helper_that_fails";
     if let Some((_, arguments)) = role() {
-        return obey(&arguments[0], &arguments[1]);
+        return obey(&arguments[0], Durability::Never);
     }
     let Some(mount) = Mount::memory(this, 1 << 20) else { return };
     let (path, ballast) = (mount.path.join("channel.kek"), mount.path.join("ballast"));
-    let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path, 256 << 10) else { return };
+    let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path) else { return };
     // The helper is about to reserve what the writer then reserves itself, a few pages more than it writes.
     child.tell("200000");
     child.hear();
@@ -166,6 +162,35 @@ fn what_the_writer_has_reserved_survives_a_reservation_of_the_helper_that_fails(
     free_disk(&ballast);
     child.tell("300000");
     let records = child.hear().parse().unwrap();
+    child.tell("close");
+    assert_eq!(child.hear(), "closed");
+    assert!(child.end().success());
+    assert_records(&path, records);
+}
+
+#[test]
+fn zeros_that_the_helper_writes_cover_no_record() {
+    let this = "zeros_that_the_helper_writes_cover_no_record";
+    if let Some((_, arguments)) = role() {
+        // A sync now and then is the reason for zeros, but here there is none.
+        return obey(&arguments[0], Durability::Interval(60 * GENEROUS));
+    }
+    // On storage, where zeros are of use.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("channel.kek");
+    let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path) else { return };
+    child.tell("400000");
+    helper.step_to(libc::SYS_pwrite64);
+    // The writer comes to where the helper is writing zeros, and must wait. However long that takes.
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(2));
+        assert_ne!(helper.step(), At::End);
+    }
+    drop(helper);
+    child.hear();
+    child.tell("2000000");
+    let records = child.hear().parse().unwrap();
+    assert_records(&path, records);
     child.tell("close");
     assert_eq!(child.hear(), "closed");
     assert!(child.end().success());
