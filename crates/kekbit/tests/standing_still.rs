@@ -180,8 +180,10 @@ fn zeros_that_the_helper_writes_cover_no_record() {
     let path = dir.path().join("channel.kek");
     let Some((mut child, mut helper)) = child_with_stopped_helper(this, &path) else { return };
     child.tell("400000");
+    child.hear();
     helper.step_to(libc::SYS_pwrite64);
-    // The writer comes to where the helper is writing zeros, and must wait. However long that takes.
+    // The writer comes to where the helper is writing zeros, and must wait, however long that takes.
+    child.tell("400000");
     for _ in 0..40 {
         std::thread::sleep(Duration::from_millis(2));
         assert_ne!(helper.step(), At::End);

@@ -46,7 +46,7 @@ impl Peer for Reuse {
     fn sender(&self, link: &Link<'_>) -> Result<ReuseSender> {
         let dir = link.dir.join(link.name);
         std::fs::create_dir(&dir)?;
-        let options = options(link, kekbit::Checksum::Crc32c).capacity(link.segment);
+        let options = options(link, kekbit::Checksum::Crc32c).capacity(link.segment).keep_space(true);
         Ok(ReuseSender { writer: options.clone().create(path(&dir, 0))?, options, dir, number: 0 })
     }
 
