@@ -203,7 +203,7 @@ impl Ahead {
     pub(crate) fn start(
         ground: &Arc<Ground>,
         mut growth: Growth,
-        (tail, reserved, capacity): (u64, u64, u64),
+        (tail, prepared, reserved, capacity): (u64, u64, u64, u64),
         distance: u64,
     ) -> io::Result<Ahead> {
         let shared = Arc::new(Shared {
@@ -211,7 +211,7 @@ impl Ahead {
             distance,
             capacity,
             reserved: AtomicU64::new(reserved),
-            prepared: AtomicU64::new(tail & !(PAGE - 1)),
+            prepared: AtomicU64::new(prepared.max(tail & !(PAGE - 1))),
             refused: AtomicBool::new(false),
             sleeps: AtomicBool::new(false),
             stopped: AtomicBool::new(false),

@@ -17,6 +17,7 @@ use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
 use crate::layout::entry::Entry;
 use crate::layout::frame::{Checksum, Kind};
 use crate::layout::header::{DRAFT, Header};
+use crate::mapping::Mapping;
 use crate::memory::Memory;
 use crate::memory::map::{BorrowedView, Map, OwnedView, SharedBytes};
 use crate::open::ReadOptions;
@@ -28,6 +29,7 @@ use crate::records::Records;
 use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
 use crate::sys::file;
+use crate::sys::lock::{self, Role};
 use crate::time::TickUnit;
 
 /// How a channel stands.
@@ -142,8 +144,8 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    pub(crate) fn new(opened: Opened, map: Arc<Map>) -> Mapped {
-        Mapped { opened, map, prepared: AtomicU64::new(0) }
+    pub(crate) fn new(opened: Opened, map: Arc<Map>, present: u64) -> Mapped {
+        Mapped { opened, map, prepared: AtomicU64::new(present) }
     }
 }
 
@@ -173,6 +175,21 @@ impl Channel {
 
     pub(crate) fn new(mapped: Mapped) -> Channel {
         Channel { inner: Arc::new(mapped) }
+    }
+
+    /// Gives the channel up, but keeps its file mapped in this process, for another channel
+    /// [in the same file](ReadOptions::open_mapped). The file may then be reused. `None` if a clone of the channel, a reader or
+    /// a shared record of it is left, or if it was opened for [random access](ReadOptions::random_access).
+    pub fn into_mapping(self) -> Option<Mapping> {
+        let Mapped { mut opened, map, prepared } = Arc::into_inner(self.inner)?;
+        if opened.random {
+            // The advice is the mapping's.
+            return None;
+        }
+        opened.front = None;
+        // The mapping, too, belongs to the description that has the lock.
+        lock::release(&opened.file, Role::Readers).ok()?;
+        Mapping::new(map, &opened.file, prepared.into_inner())
     }
 
     /// Whether `file` is this channel's.

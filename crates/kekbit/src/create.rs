@@ -19,6 +19,7 @@ use crate::handler::Chain;
 use crate::layout::control::{HEARTBEAT, RESERVED, SLOTS, Slot};
 use crate::layout::header::{Header, Regions};
 use crate::layout::{PAGE, round_up};
+use crate::mapping::Mapping;
 use crate::memory::map::{Access, Map};
 use crate::options::{Durability, Prepare, WriterOptions};
 use crate::pen::{Pen, PenStart};
@@ -67,7 +68,51 @@ impl<C: Chain> WriterOptions<C> {
         retired: impl AsRef<Path>,
         path: impl AsRef<Path>,
     ) -> Result<Writer<C>, CreateError> {
-        let (retired, path) = (retired.as_ref(), path.as_ref());
+        self.create_over(retired.as_ref(), &mut None, path.as_ref())
+    }
+
+    /// The same in a file that this process has mapped already: then also its pages need not be mapped again, as far as they
+    /// were, which makes the next channel as fast as one that is prepared as a whole. The retired channel and the new one should
+    /// [keep their space](WriterOptions::keep_space) and have the same capacity.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriterOptions::create_from`]. The mapping is taken when the file is, so that it is still there after
+    /// [`CreateError::InUse`].
+    ///
+    /// # Example: two channels in turn
+    ///
+    /// ```
+    /// use kekbit::{Channel, Writer};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let path = |number: u32| dir.path().join(format!("{number}.kek"));
+    /// let options = Writer::options().capacity(1 << 20).keep_space(true);
+    /// let mut writer = options.clone().create(path(0))?;
+    /// for number in 1..4 {
+    ///     writer.append(format!("channel {number}").as_bytes())?;
+    ///     // Everybody who cares has read it by now.
+    ///     let mut mapping = writer.close_mapped()?;
+    ///     writer = options.clone().create_from_mapped(path(number - 1), &mut mapping, path(number))?;
+    /// }
+    /// assert!(Channel::open(path(0)).is_err() && Channel::open(path(3)).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_from_mapped(
+        self,
+        retired: impl AsRef<Path>,
+        mapping: &mut Option<Mapping>,
+        path: impl AsRef<Path>,
+    ) -> Result<Writer<C>, CreateError> {
+        self.create_over(retired.as_ref(), mapping, path.as_ref())
+    }
+
+    fn create_over(
+        self,
+        retired: &Path,
+        mapping: &mut Option<Mapping>,
+        path: &Path,
+    ) -> Result<Writer<C>, CreateError> {
         let mut header = self.header(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(CreateError::AlreadyExists { path: path.to_owned() });
@@ -76,7 +121,9 @@ impl<C: Chain> WriterOptions<C> {
         let in_use = || CreateError::InUse { path: retired.to_owned() };
         let locked = lock::exclusive(&old, Role::Readers).creating("lock", retired)?;
         let held = |role| lock::is_held(&old, role).creating("lock", retired);
-        if !locked || held(Role::Writer)? || held(Role::Sealer)? {
+        // A writer's mapping of this file has the writer's lock on it.
+        let fits = mapping.as_ref().is_some_and(|mapping| mapping.fits(&old, Access::Write));
+        if !locked || (!fits && held(Role::Writer)?) || held(Role::Sealer)? {
             return Err(in_use());
         }
         if !file::is_named(&old, retired).creating("look up", retired)? {
@@ -107,7 +154,8 @@ impl<C: Chain> WriterOptions<C> {
         }
         // Header, control, index and the first word; what is behind is stale by its salt.
         file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
-        let pen = self.establish(unnamed, header, path, Origin::Reused { original })?.name(path)?;
+        let mapping = mapping.take();
+        let pen = self.establish(unnamed, header, path, Origin::Reused { original, mapping })?.name(path)?;
         Ok(Writer::new(pen, self.chain))
     }
 
@@ -142,7 +190,14 @@ impl<C: Chain> WriterOptions<C> {
     ) -> Result<Nameless, CreateError> {
         let file = &unnamed.file;
         let total = header.regions.data + header.capacity;
-        let map = map_and_lock(&unnamed, total, path)?;
+        let (original, mapping) = match origin {
+            Origin::Fresh => (None, None),
+            Origin::Reused { original, mapping } => (Some(original), mapping),
+        };
+        let (map, present) = match mapping.and_then(|mapping| mapping.take(file, Access::Write, total)) {
+            Some(taken) => taken,
+            None => (map_and_lock(&unnamed, total, path)?, 0),
+        };
         let metadata = file.metadata().creating("look up", path)?;
         header.inode = metadata.ino();
         let Regions { control, data, .. } = header.regions;
@@ -155,7 +210,7 @@ impl<C: Chain> WriterOptions<C> {
             _ => total.min(data + FIRST_IN_MEMORY),
         };
         let generous = generous.max(metadata.len());
-        let reserved = match reserve_rest(file, &metadata, generous, origin, on_storage) {
+        let reserved = match reserve_rest(file, &metadata, generous, original == Some(true), on_storage) {
             Ok(()) => generous.min(total) - data,
             Err(_) => {
                 // Nearly full: as little as possible. What the file has beyond that is not surely its own.
@@ -185,10 +240,10 @@ impl<C: Chain> WriterOptions<C> {
         map.store(control + RESERVED, reserved);
         map.store(control + HEARTBEAT, header.created);
         map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
-        match origin {
-            Origin::Fresh => file::sync(file),
+        match original {
+            None => file::sync(file),
             // Not what is left of the old life, which may be the whole file: nobody needs it any more.
-            Origin::Reused { .. } => uninterrupted(|| map.sync(0, data + reserved.min(cleared))),
+            Some(_) => uninterrupted(|| map.sync(0, data + reserved.min(cleared))),
         }
         .creating("sync", path)?;
         let second = unnamed.reopen().creating("reopen", path)?;
@@ -198,6 +253,8 @@ impl<C: Chain> WriterOptions<C> {
             tail: 0,
             sequence: header.first_sequence,
             reserved,
+            // On storage, pages that were written back fault again, present or not.
+            prepared: if on_storage { 0 } else { present.min(reserved) },
             index_used: 0,
             synced: 0,
             slot_counter: 1,
@@ -221,27 +278,28 @@ impl<C: Chain> WriterOptions<C> {
 }
 
 /// Where the file of a new channel comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 enum Origin {
     Fresh,
-    /// From a retired channel; whether its file is the one that kekbit has written, not a copy of it.
+    /// From a retired channel; whether its file is the one that kekbit has written, not a copy of it, and how it is mapped.
     Reused {
         original: bool,
+        mapping: Option<Mapping>,
     },
 }
 
-/// Reserves what the file does not have yet of its first `to` bytes.
+/// Reserves what the file does not have yet of its first `to` bytes. `original`: it is not fresh, and no copy.
 fn reserve_rest(
     file: &File,
     metadata: &Metadata,
     to: u64,
-    origin: Origin,
+    original: bool,
     on_storage: bool,
 ) -> Result<(), Errno> {
     // The kernel looks at each page of a file in memory, 0.1 ms for each mebibyte. kekbit's own files have no
     // holes, and there the number of blocks tells exactly.
     let whole = metadata.blocks() * 512 >= metadata.len();
-    let known = origin == Origin::Reused { original: true } && !on_storage && whole;
+    let known = original && !on_storage && whole;
     let from = if known { metadata.len() & !(PAGE - 1) } else { 0 };
     if from < to { file::reserve(file, from, to) } else { Ok(()) }
 }

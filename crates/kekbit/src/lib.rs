@@ -57,6 +57,7 @@ mod stages;
 mod ahead;
 mod create;
 mod ground;
+mod mapping;
 mod options;
 mod pen;
 mod space;
@@ -106,6 +107,7 @@ pub use error::{
 };
 pub use handler::{AppendContext, Chain, Field, Handler, Push, Stage, StageError, StageInfo};
 pub use layout::frame::Checksum;
+pub use mapping::Mapping;
 pub use open::{ReadOptions, Verify};
 pub use options::{Durability, Prepare, WriterOptions};
 pub use position::Position;

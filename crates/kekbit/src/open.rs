@@ -20,6 +20,7 @@ use crate::error::{Attempt, FormatError, OpenError};
 use crate::layout::PAGE;
 use crate::layout::frame::WORD;
 use crate::layout::header::Header;
+use crate::mapping::Mapping;
 use crate::memory::map::{Access, Map};
 use crate::opened::Opened;
 use crate::stages::StageLayout;
@@ -87,7 +88,40 @@ impl ReadOptions {
     ///
     /// See [`OpenError`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Channel, OpenError> {
-        open(path.as_ref(), &self)
+        open(path.as_ref(), &self, &mut None)
+    }
+
+    /// Opens the channel in a file that this process has mapped already, so that its pages need not be mapped again, as far
+    /// as they were. Should `path` be another file, or its channel be longer, it is mapped as by [`ReadOptions::open`].
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. The mapping is taken when the file has been opened.
+    ///
+    /// # Example: follow channels that are written in turn in the same files
+    ///
+    /// ```
+    /// use kekbit::{Channel, Start, Writer};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (old, new) = (dir.path().join("1.kek"), dir.path().join("2.kek"));
+    /// let options = Writer::options().capacity(1 << 20).keep_space(true);
+    /// options.clone().create(&old)?.close()?;
+    /// let reader = Channel::open(&old)?.reader(Start::Beginning)?;
+    /// let mut mapping = reader.into_mapping();
+    ///
+    /// let mut writer = options.create_from(&old, &new)?;
+    /// writer.append(b"in the same pages")?;
+    /// let channel = Channel::options().open_mapped(&new, &mut mapping)?;
+    /// assert_eq!(&channel.records().next().unwrap()?[..], b"in the same pages");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_mapped(
+        self,
+        path: impl AsRef<Path>,
+        mapping: &mut Option<Mapping>,
+    ) -> Result<Channel, OpenError> {
+        open(path.as_ref(), &self, mapping)
     }
 }
 
@@ -95,16 +129,20 @@ impl ReadOptions {
 const ATTEMPTS: u32 = 100;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 
-fn open(path: &Path, options: &ReadOptions) -> Result<Channel, OpenError> {
+fn open(path: &Path, options: &ReadOptions, mapping: &mut Option<Mapping>) -> Result<Channel, OpenError> {
     let mut opened = look_into(path, options)?;
-    let map = Map::new(&opened.file, opened.header.regions.data + opened.reach, Access::Read)
-        .opening("map", path)?;
+    let len = opened.header.regions.data + opened.reach;
+    let (map, present) =
+        match mapping.take().and_then(|mapping| mapping.take(&opened.file, Access::Read, len)) {
+            Some(taken) => taken,
+            None => (Map::new(&opened.file, len, Access::Read).opening("map", path)?, 0),
+        };
     if options.random {
         map.expect_random().opening("advise on", path)?;
     }
     let map = Arc::new(map);
     opened.front = opened.live.then(|| Arc::clone(&map));
-    Ok(Channel::new(Mapped::new(opened, map)))
+    Ok(Channel::new(Mapped::new(opened, map, present)))
 }
 
 /// Opens the file and finds out what it is and what may be believed of it. Nothing is mapped.

@@ -57,6 +57,8 @@ pub(crate) struct PenStart {
     pub(crate) tail: u64,
     pub(crate) sequence: u64,
     pub(crate) reserved: u64,
+    /// Bytes of the data region whose pages are present in the mapping already.
+    pub(crate) prepared: u64,
     pub(crate) index_used: u64,
     pub(crate) synced: u64,
     pub(crate) slot_counter: u64,
@@ -97,6 +99,7 @@ impl Pen {
             capacity: header.capacity,
             prepare,
             reserved: start.reserved,
+            prepared: start.prepared,
             on_storage: start.on_storage,
             zeroes: durability.syncs_often() && start.on_storage,
         });
@@ -153,6 +156,11 @@ impl Pen {
             self.ticker = Some(Ticker::start(&self.syncer, interval)?);
         }
         Ok(())
+    }
+
+    /// What [`Mapping::new`] needs: the mapping, its file, how much of it is present.
+    pub(crate) fn mapped(&self) -> io::Result<(Arc<Map>, File, u64)> {
+        Ok((Arc::clone(&self.map), self.space.file().try_clone()?, self.space.present(self.room.tail())))
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::cursor::Step;
 use crate::error::{FormatError, OpenError, ReadError, SeekError};
 use crate::follow::Following;
 use crate::layout::frame::Kind;
+use crate::mapping::Mapping;
 use crate::memory::map::OwnedView;
 use crate::open::ReadOptions;
 use crate::publish::Window;
@@ -207,6 +208,14 @@ impl Reader {
     /// ```
     pub fn prepare(&mut self, bytes: u64) {
         self.following.prepare_next(bytes);
+    }
+
+    /// Gives the channel up, but keeps its file mapped in this process, as [`Channel::into_mapping`]. `None` if a clone of the
+    /// channel, another reader or a shared record of it is left.
+    pub fn into_mapping(self) -> Option<Mapping> {
+        let Following { source, cursor, .. } = self.following;
+        drop(cursor);
+        source.into_mapping()
     }
 
     /// Position of the next record, or of the batch that it is part of.

@@ -167,6 +167,7 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
         reserved: len.min(total) - header.regions.data,
         index_used,
         synced: channel.synced_tail().offset().min(tail),
+        prepared: 0,
         slot_counter: newest_slot(&map, &channel),
         on_storage: file_system.is_storage(),
     };

@@ -51,6 +51,7 @@ pub(crate) struct SpaceStart<'p> {
     pub(crate) capacity: u64,
     pub(crate) prepare: Prepare,
     pub(crate) reserved: u64,
+    pub(crate) prepared: u64,
     pub(crate) on_storage: bool,
     /// Whether new space is written with zeros.
     pub(crate) zeroes: bool,
@@ -58,8 +59,18 @@ pub(crate) struct SpaceStart<'p> {
 
 impl Space {
     pub(crate) fn new(start: SpaceStart<'_>) -> Space {
-        let SpaceStart { map, file, syncer, regions, capacity, prepare, reserved, on_storage, zeroes } =
-            start;
+        let SpaceStart {
+            map,
+            file,
+            syncer,
+            regions,
+            capacity,
+            prepare,
+            reserved,
+            prepared,
+            on_storage,
+            zeroes,
+        } = start;
         let (syncer, data) = (Arc::clone(syncer), regions.data);
         Space {
             map: Arc::clone(map),
@@ -69,7 +80,7 @@ impl Space {
             capacity,
             prepare,
             reserved,
-            prepared: 0,
+            prepared,
             ahead: None,
         }
     }
@@ -80,7 +91,7 @@ impl Space {
             Prepare::All => self.prepare_for(tail, self.reserved),
             Prepare::Ahead(distance) => {
                 let distance = round_up(u64::from(distance).max(PAGE), PAGE);
-                let place = (tail, self.reserved, self.capacity);
+                let place = (tail, self.prepared, self.reserved, self.capacity);
                 self.ahead = Some(Ahead::start(&self.ground, self.growth, place, distance)?);
             }
             Prepare::OnDemand | Prepare::Inline(_) => {}
@@ -211,6 +222,16 @@ impl Space {
         self.ground.cut(end)?;
         self.set_reserved(end);
         Ok(())
+    }
+
+    /// Up to where pages are present, of a writer whose tail is at `tail`.
+    pub(crate) fn present(&self, tail: u64) -> u64 {
+        self.prepared.max(tail & !(PAGE - 1)).min(self.reserved)
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.ground.file
     }
 
     /// Waits for the piece that the helper is just doing, and does without it from then on.

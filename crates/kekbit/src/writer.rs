@@ -13,6 +13,7 @@ use crate::encode::Encode;
 use crate::error::{AppendError, SyncError};
 use crate::handler::{AppendContext, Chain};
 use crate::layout::frame::Kind;
+use crate::mapping::Mapping;
 use crate::options::WriterOptions;
 use crate::pen::Pen;
 use crate::sync_handle::SyncHandle;
@@ -214,6 +215,23 @@ impl<C: Chain> Writer<C> {
     /// See [`SyncError`]. A channel that is full already has been ended by that, and this succeeds.
     pub fn close(mut self) -> Result<(), SyncError> {
         self.pen.end(Kind::Closed)
+    }
+
+    /// The same, and keeps the file mapped in this process, for a successor
+    /// [in the same file](WriterOptions::create_from_mapped). `None` if a [`SyncHandle`] is just syncing in another thread, or
+    /// in a forked child. Also for a channel that has ended because it is full.
+    ///
+    /// # Errors
+    ///
+    /// See [`SyncError`].
+    pub fn close_mapped(mut self) -> Result<Option<Mapping>, SyncError> {
+        self.pen.end(Kind::Closed)?;
+        if self.process != std::process::id() {
+            return Ok(None);
+        }
+        let mapped = self.pen.mapped();
+        drop(self);
+        Ok(mapped.ok().and_then(|(map, file, present)| Mapping::new(map, &file, present)))
     }
 
     /// Goes away without ending the channel, so that readers find it abandoned.

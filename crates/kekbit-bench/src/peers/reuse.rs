@@ -1,13 +1,14 @@
 //! kekbit without an end: channel after channel, each in the file of one that everybody has left.
 //!
-//! A channel that is full is followed by the next one, under the next number, in the file of the oldest one. Creation,
-//! change-over and reuse are part of what is measured. The receiver opens the next channel before it lets go of the last
+//! A channel that is full is followed by the next one, under the next number, in the file of the oldest one, which both sides
+//! have mapped already. Creation, change-over and reuse are part of what is measured. The receiver opens the next channel before it lets go of the last
 //! one, so that the sender, which takes the oldest file only, never takes one that the receiver has still to read: it is
 //! told that the file is in use, and waits.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use kekbit::{AppendError, Channel, CreateError, OpenError, Reader, Start, Writer, WriterOptions};
+use kekbit::{AppendError, Channel, CreateError, Mapping, OpenError, Reader, Start, Writer, WriterOptions};
 
 use super::kekbit::{KekbitReceiver, options};
 use super::meet::wait_until;
@@ -47,19 +48,26 @@ impl Peer for Reuse {
         let dir = link.dir.join(link.name);
         std::fs::create_dir(&dir)?;
         let options = options(link, kekbit::Checksum::Crc32c).capacity(link.segment).keep_space(true);
-        Ok(ReuseSender { writer: options.clone().create(path(&dir, 0))?, options, dir, number: 0 })
+        let writer = options.clone().create(path(&dir, 0))?;
+        Ok(ReuseSender { writer, options, dir, number: 0, mappings: VecDeque::new() })
     }
 
     fn receiver(&self, link: &Link<'_>) -> Result<ReuseReceiver> {
         let dir = link.dir.join(link.name);
-        let reader = wait_until("the first channel", || enter(&dir, 0))?;
-        Ok(ReuseReceiver { from: KekbitReceiver { reader }, dir, number: 0 })
+        let reader = wait_until("the first channel", || enter(&dir, 0, &mut None))?;
+        Ok(ReuseReceiver {
+            from: KekbitReceiver { reader },
+            dir,
+            number: 0,
+            mappings: VecDeque::new(),
+            mapping: None,
+        })
     }
 }
 
 /// A reader of the channel with this number, if it is there.
-fn enter(dir: &Path, number: u64) -> Result<Option<Reader>> {
-    match Channel::open(path(dir, number)) {
+fn enter(dir: &Path, number: u64, mapping: &mut Option<Mapping>) -> Result<Option<Reader>> {
+    match Channel::options().open_mapped(path(dir, number), mapping) {
         Ok(channel) => Ok(Some(channel.reader(Start::Beginning)?)),
         Err(OpenError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -72,6 +80,8 @@ pub(crate) struct ReuseSender {
     options: WriterOptions,
     dir: PathBuf,
     number: u64,
+    /// Those of the files that have been left, the oldest first.
+    mappings: VecDeque<Option<Mapping>>,
 }
 
 impl ReuseSender {
@@ -80,14 +90,20 @@ impl ReuseSender {
     fn enter_next(&mut self) -> Result<()> {
         self.number += 1;
         let next = path(&self.dir, self.number);
-        let create = || match self.number.checked_sub(PARTS) {
-            None => Ok(Some(self.options.clone().create(&next)?)),
-            Some(oldest) => match self.options.clone().create_from(path(&self.dir, oldest), &next) {
-                Err(CreateError::InUse { .. }) => Ok(None),
-                created => Ok(Some(created?)),
-            },
+        let writer = match self.number.checked_sub(PARTS) {
+            None => self.options.clone().create(&next)?,
+            Some(oldest) => {
+                let (oldest, mut mapping) = (path(&self.dir, oldest), self.mappings.pop_front().flatten());
+                wait_until("the receiver", || {
+                    match self.options.clone().create_from_mapped(&oldest, &mut mapping, &next) {
+                        Err(CreateError::InUse { .. }) => Ok(None),
+                        created => Ok(Some(created?)),
+                    }
+                })?
+            }
         };
-        self.writer = wait_until("the receiver", create)?;
+        let left = std::mem::replace(&mut self.writer, writer);
+        self.mappings.push_back(left.close_mapped()?);
         Ok(())
     }
 }
@@ -116,15 +132,23 @@ pub(crate) struct ReuseReceiver {
     from: KekbitReceiver,
     dir: PathBuf,
     number: u64,
+    /// Those of the files that have been left, the oldest first.
+    mappings: VecDeque<Option<Mapping>>,
+    /// That of the file that comes next.
+    mapping: Option<Mapping>,
 }
 
 impl ReuseReceiver {
     /// Goes on in the next channel, if it is there.
     #[cold]
     fn enter_next(&mut self) -> Result<()> {
-        if let Some(next) = enter(&self.dir, self.number + 1)? {
+        if self.mapping.is_none() && self.mappings.len() as u64 == PARTS - 1 {
+            self.mapping = self.mappings.pop_front().flatten();
+        }
+        if let Some(next) = enter(&self.dir, self.number + 1, &mut self.mapping)? {
             self.number += 1;
-            self.from.reader = next;
+            let left = std::mem::replace(&mut self.from.reader, next);
+            self.mappings.push_back(left.into_mapping());
         }
         Ok(())
     }

@@ -77,6 +77,17 @@ impl Map {
         self.process == std::process::id()
     }
 
+    /// What it may be used for.
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The same mapping, whose writer's view has gone: nobody else has it, so that no view is left.
+    pub(crate) fn without_writer(mut self) -> Map {
+        *self.writing.get_mut() = false;
+        self
+    }
+
     /// Bytes of the mapping.
     pub(crate) fn len(&self) -> u64 {
         self.len as u64
