@@ -4,7 +4,11 @@
 //! feature if it is heavy, and its line in `families!`. A system that is a program of its own (another language) has a line
 //! in [`programs`] instead: it is started in place of this program's `role`, with the same arguments.
 
+#[cfg(feature = "aeron")]
+mod aeron;
 mod framed;
+#[cfg(feature = "iceoryx2")]
+mod iceoryx2;
 mod kekbit;
 mod meet;
 mod old;

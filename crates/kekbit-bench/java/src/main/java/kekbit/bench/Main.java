@@ -38,7 +38,6 @@ public final class Main {
         if (role.sender) {
             try (Sender sender = new Sender(role, role.directory.resolve(role.link))) {
                 coordinator.say("created");
-                sender.prepare();
                 coordinator.say("ready");
                 coordinator.waitForGo();
                 Outcome outcome = openLoop ? Workloads.sendAtRate(sender, role) : Workloads.send(sender, role);
@@ -62,7 +61,6 @@ public final class Main {
                 coordinator.say("created");
             }
             try (Receiver receiver = new Receiver(role, role.sender ? back : there)) {
-                sender.prepare();
                 receiver.prepare();
                 coordinator.say("ready");
                 coordinator.waitForGo();

@@ -27,6 +27,7 @@ final class Queues {
         RollCycle cycle = known ? SparseRollCycles.HUGE_DAILY_XSPARSE : TestRollCycles.TEST_SECONDLY;
         SingleChronicleQueueBuilder builder = SingleChronicleQueueBuilder.binary(path)
                 .rollCycle(cycle)
+                .indexSpacing(SparseRollCycles.HUGE_DAILY_XSPARSE.defaultIndexSpacing())
                 .blockSize(known ? roundUp(role.space() + INDEX) : BLOCK);
         if (removes && !known) {
             builder.storeFileListener((StoreFileListener) (number, file) -> {
@@ -46,10 +47,18 @@ final class Queues {
      * Touches pages before they are needed, in the way in which the library's own writers do that for the next page: by an
      * exchange of zero for zero.
      */
-    static void touch(BytesStore<?, ?> mapped, long from, long to) {
+    static void touchForWriting(BytesStore<?, ?> mapped, long from, long to) {
         for (long page = from & ~0xFFFL; page < to; page += 4096) {
             if (mapped.inside(page, 8)) {
                 mapped.compareAndSwapLong(page, 0, 0);
+            }
+        }
+    }
+
+    static void touchForReading(BytesStore<?, ?> mapped, long from, long to) {
+        for (long page = from & ~0xFFFL; page < to; page += 4096) {
+            if (mapped.inside(page, 8)) {
+                mapped.readVolatileLong(page);
             }
         }
     }

@@ -4,6 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import net.openhft.chronicle.bytes.Bytes;
 import net.openhft.chronicle.queue.ExcerptTailer;
+import net.openhft.chronicle.queue.impl.ExcerptContext;
 import net.openhft.chronicle.queue.impl.single.SingleChronicleQueue;
 import net.openhft.chronicle.wire.DocumentContext;
 import org.HdrHistogram.Histogram;
@@ -28,7 +29,15 @@ final class Receiver implements AutoCloseable {
         tailer.singleThreadedCheckDisabled(true);
     }
 
+    /** Waits for the first file, and touches its pages where it is known how many will be used. */
     void prepare() {
+        // The appender's first document is of metadata, which a tailer passes without presenting it.
+        while (((ExcerptContext) tailer).wire() == null) {
+            poll();
+        }
+        var mapped = ((ExcerptContext) tailer).wire().bytes();
+        long from = mapped.readPosition();
+        Queues.touchForReading(mapped.bytesStore(), from, from + role.space());
     }
 
     /** Checks the next record, if there is one. */

@@ -9,27 +9,22 @@ import net.openhft.chronicle.queue.impl.single.SingleChronicleQueue;
 /** The sending side: an appender. */
 final class Sender implements AutoCloseable {
     final Payload.Outgoing outgoing;
-    private final Role role;
     private final SingleChronicleQueue queue;
     private final ExcerptAppender appender;
 
+    /** Creates a queue, with its first file, and touches the pages of that where it is known how many will be used. */
     Sender(Role role, Path path) {
-        this.role = role;
         outgoing = new Payload.Outgoing(role.size, role.sequenceAt());
         queue = Queues.open(role, path, false);
         appender = queue.createAppender();
         appender.singleThreadedCheckDisabled(true);
-    }
-
-    /** Creates the file, and touches its pages where it is known how many will be used. */
-    void prepare() {
         // A queue has no file before its first document; one of metadata is skipped by those who read.
         try (var document = appender.writingDocument(true)) {
             document.wire().bytes().writeInt(0);
         }
         var mapped = ((InternalAppender) appender).wire().bytes();
         long from = mapped.writePosition();
-        Queues.touch(mapped.bytesStore(), from, from + role.space());
+        Queues.touchForWriting(mapped.bytesStore(), from, from + role.space());
     }
 
     void send(Bytes<?> record) {

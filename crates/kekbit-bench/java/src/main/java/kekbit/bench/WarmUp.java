@@ -22,7 +22,7 @@ final class WarmUp {
         Path path = role.directory.resolve(role.link + "-warm-up-" + (role.sender ? "sender" : "receiver"));
         Histogram latencies = Outcome.latencies();
         try (Sender sender = new Sender(role, path); Receiver receiver = new Receiver(role, path)) {
-            sender.prepare();
+            receiver.prepare();
             for (int round = 0; round < ROUNDS; round++) {
                 long until = receiver.incoming.received() + RECORDS;
                 if (role.workload.equals("open-loop")) {
