@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::alone::{Alone, Figure, What};
 use crate::part::{Part, Patience};
+use crate::peers;
 use crate::plan::{Job, Work, plan};
 use crate::roles::{Outcome, Role, Side};
 use crate::sample::{self, Sample};
@@ -227,7 +228,9 @@ impl Run<'_> {
             Work::Roles { command, role, receivers, seconds, .. } => {
                 let role = Role { dir: dir.path().to_owned(), ..role.clone() };
                 let patience = self.patience(*seconds);
-                let (sent, received) = play(*command, &role, *receivers, cores, &patience)?;
+                let played = play(*command, &role, *receivers, cores, &patience);
+                peers::clear_away(dir.path())?;
+                let (sent, received) = played?;
                 figures_of(&role, &sent, &received).map(of_this_job)
             }
             Work::Alone(alone) => {

@@ -8,7 +8,7 @@ use iceoryx2::config::Config;
 use iceoryx2::port::BackpressureAction;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
-use iceoryx2::prelude::{NodeBuilder, ServiceName, ipc};
+use iceoryx2::prelude::{FileName, NodeBuilder, PortFactory as _, SemanticString, ServiceName, ipc};
 use iceoryx2::service::builder::publish_subscribe::PublishSubscribeOpenError;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
@@ -45,7 +45,9 @@ impl Iceoryx2 {
         }
         match service.open() {
             Ok(factory) => Ok(Some(factory)),
-            Err(PublishSubscribeOpenError::DoesNotExist | PublishSubscribeOpenError::HangsInCreation) => Ok(None),
+            Err(PublishSubscribeOpenError::DoesNotExist | PublishSubscribeOpenError::HangsInCreation) => {
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -54,8 +56,8 @@ impl Iceoryx2 {
 /// Everything below the link's directory, and what can only be shared memory under its name.
 fn config(dir: &Path) -> Result<Config> {
     let mut config = Config::default();
-    config.global.set_root_path(&dir.as_os_str().as_encoded_bytes().try_into()?);
-    config.global.prefix = format!("{}.", super::prefix(dir)?).as_bytes().try_into()?;
+    config.global.set_root_path(&iceoryx2::prelude::Path::new(dir.as_os_str().as_encoded_bytes())?);
+    config.global.prefix = FileName::new(super::shared_memory_prefix(dir)?.as_bytes())?;
     Ok(config)
 }
 

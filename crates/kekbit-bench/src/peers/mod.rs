@@ -6,6 +6,7 @@
 
 #[cfg(feature = "aeron")]
 mod aeron;
+mod chronicle;
 mod framed;
 #[cfg(feature = "iceoryx2")]
 mod iceoryx2;
@@ -21,6 +22,7 @@ pub(crate) mod rtt;
 pub(crate) mod settings;
 mod socket;
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
@@ -50,6 +52,10 @@ macro_rules! families {
         $each!(settings::stamped());
         $each!(settings::batches());
         $each!(settings::waiting());
+        #[cfg(feature = "aeron")]
+        $each!(aeron::all());
+        #[cfg(feature = "iceoryx2")]
+        $each!(iceoryx2::all());
         $each!(pipe::all());
         $each!(socket::all());
     };
@@ -97,6 +103,7 @@ pub(crate) fn entries() -> Vec<Entry> {
     }
     families!(add);
     entries.extend(programs());
+    entries.extend(left_out());
     entries
 }
 
@@ -112,7 +119,50 @@ fn entry<P: Peer>(peer: &P) -> Entry {
 
 /// Peers that are programs of their own.
 fn programs() -> Vec<Entry> {
-    Vec::new()
+    vec![chronicle::entry()]
+}
+
+/// Peers that this build is without.
+fn left_out() -> Vec<Entry> {
+    #[allow(unused_mut, reason = "a build may be without none")]
+    let mut entries = Vec::new();
+    #[cfg(not(feature = "aeron"))]
+    entries.push(missing("aeron", || {
+        Err("not in this build: add --features aeron, see crates/kekbit-bench/heavy-peers".into())
+    }));
+    #[cfg(not(feature = "iceoryx2"))]
+    entries.push(missing("iceoryx2", || Err("not in this build: add --features iceoryx2".into())));
+    entries
+}
+
+#[cfg(not(all(feature = "aeron", feature = "iceoryx2")))]
+fn missing(name: &str, command: fn() -> Result<Command>) -> Entry {
+    let about = About { kept: false, checksummed: false, survives_kill: false };
+    Entry { name: name.into(), about, workloads: Vec::new(), command }
+}
+
+/// What a directory's peers call that which they cannot keep in it: shared memory has names in one place only.
+#[cfg(feature = "iceoryx2")]
+fn shared_memory_prefix(dir: &Path) -> Result<String> {
+    let name =
+        dir.file_name().and_then(|name| name.to_str()).ok_or("a link's directory has no proper name")?;
+    Ok(format!("{name}."))
+}
+
+/// Removes what peers that were killed left of a directory in another place.
+pub(crate) fn clear_away(dir: &Path) -> Result<()> {
+    #[cfg(feature = "iceoryx2")]
+    {
+        let prefix = shared_memory_prefix(dir)?;
+        for entry in Path::new("/dev/shm").read_dir()? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    let _ = dir;
+    Ok(())
 }
 
 /// This program, told to play a role.
@@ -139,7 +189,8 @@ mod tests {
     #[test]
     fn every_peer_is_found_by_its_name_and_no_two_share_one() {
         let mut names: Vec<_> = entries().into_iter().map(|entry| entry.name).collect();
-        for name in names.iter().filter(|name| **name != RAW_RTT) {
+        let others: Vec<_> = programs().into_iter().chain(left_out()).map(|entry| entry.name).collect();
+        for name in names.iter().filter(|name| **name != RAW_RTT && !others.contains(name)) {
             assert_eq!(&visit(name, Name).unwrap(), name);
         }
         let count = names.len();
