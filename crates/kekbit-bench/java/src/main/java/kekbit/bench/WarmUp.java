@@ -14,29 +14,32 @@ import org.HdrHistogram.Histogram;
 final class WarmUp {
     private static final int ROUNDS = 200;
     private static final int RECORDS = 1_000;
+    /** The records take no more than that together. */
+    private static final int BYTES = 64 << 20;
 
     private WarmUp() {}
 
     static void run(Role played) throws IOException, InterruptedException {
-        Role role = played.withRecords(ROUNDS * RECORDS);
+        int records = Math.max(1, Math.min(RECORDS, BYTES / ROUNDS / played.size));
+        Role role = played.withRecords(ROUNDS * records);
         Path path = role.directory.resolve(role.link + "-warm-up-" + (role.sender ? "sender" : "receiver"));
         Histogram latencies = Outcome.latencies();
         try (Sender sender = new Sender(role, path); Receiver receiver = new Receiver(role, path)) {
             receiver.prepare();
             for (int round = 0; round < ROUNDS; round++) {
-                long until = receiver.incoming.received() + RECORDS;
+                long until = receiver.incoming.received() + records;
                 if (role.workload.equals("open-loop")) {
-                    for (int i = 0; i < RECORDS; i++) {
+                    for (int i = 0; i < records; i++) {
                         Workloads.sendWhenDue(sender, System.nanoTime() + i % 2 * 100);
                     }
                     while (receiver.incoming.received() < until) {
                         receiver.poll(latencies, 0);
                     }
                 } else {
-                    Workloads.sendSome(sender, RECORDS);
+                    Workloads.sendSome(sender, records);
                     Workloads.receiveSome(receiver, until);
                 }
-                for (int i = 0; i < RECORDS; i++) {
+                for (int i = 0; i < records; i++) {
                     receiver.poll();
                 }
             }
