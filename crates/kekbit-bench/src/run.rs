@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::alone::{Alone, Figure, What};
 use crate::part::{Part, Patience};
-use crate::peers;
+use crate::peers::foreign;
 use crate::plan::{Job, Work, plan};
 use crate::roles::{Outcome, Role, Side};
 use crate::sample::{self, Sample};
@@ -229,7 +229,7 @@ impl Run<'_> {
                 let role = Role { dir: dir.path().to_owned(), ..role.clone() };
                 let patience = self.patience(*seconds);
                 let played = play(*command, &role, *receivers, cores, &patience);
-                peers::clear_away(dir.path())?;
+                foreign::clear_away(dir.path())?;
                 let (sent, received) = played?;
                 figures_of(&role, &sent, &received).map(of_this_job)
             }

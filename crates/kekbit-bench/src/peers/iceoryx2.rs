@@ -57,7 +57,7 @@ impl Iceoryx2 {
 fn config(dir: &Path) -> Result<Config> {
     let mut config = Config::default();
     config.global.set_root_path(&iceoryx2::prelude::Path::new(dir.as_os_str().as_encoded_bytes())?);
-    config.global.prefix = FileName::new(super::shared_memory_prefix(dir)?.as_bytes())?;
+    config.global.prefix = FileName::new(super::foreign::shared_memory_prefix(dir)?.as_bytes())?;
     Ok(config)
 }
 

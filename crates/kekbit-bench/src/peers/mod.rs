@@ -2,11 +2,13 @@
 //!
 //! A system is a family of configurations, a `Vec` of values that implement [`Peer`]. To add one, add its module, behind a
 //! feature if it is heavy, and its line in `families!`. A system that is a program of its own (another language) has a line
-//! in [`programs`] instead: it is started in place of this program's `role`, with the same arguments.
+//! in [`foreign::programs`] instead: it is started in place of this program's `role`, with the same arguments.
 
 #[cfg(feature = "aeron")]
 mod aeron;
+#[cfg(feature = "chronicle")]
 mod chronicle;
+pub(crate) mod foreign;
 mod framed;
 #[cfg(feature = "iceoryx2")]
 mod iceoryx2;
@@ -22,7 +24,6 @@ pub(crate) mod rtt;
 pub(crate) mod settings;
 mod socket;
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
@@ -102,8 +103,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         };
     }
     families!(add);
-    entries.extend(programs());
-    entries.extend(left_out());
+    entries.extend(foreign::programs());
+    entries.extend(foreign::left_out());
     entries
 }
 
@@ -115,54 +116,6 @@ fn entry<P: Peer>(peer: &P) -> Entry {
         workloads: all.iter().copied().filter(|workload| peer.takes_part(*workload)).collect(),
         command: this_program,
     }
-}
-
-/// Peers that are programs of their own.
-fn programs() -> Vec<Entry> {
-    vec![chronicle::entry()]
-}
-
-/// Peers that this build is without.
-fn left_out() -> Vec<Entry> {
-    #[allow(unused_mut, reason = "a build may be without none")]
-    let mut entries = Vec::new();
-    #[cfg(not(feature = "aeron"))]
-    entries.push(missing("aeron", || {
-        Err("not in this build: add --features aeron, see crates/kekbit-bench/heavy-peers".into())
-    }));
-    #[cfg(not(feature = "iceoryx2"))]
-    entries.push(missing("iceoryx2", || Err("not in this build: add --features iceoryx2".into())));
-    entries
-}
-
-#[cfg(not(all(feature = "aeron", feature = "iceoryx2")))]
-fn missing(name: &str, command: fn() -> Result<Command>) -> Entry {
-    let about = About { kept: false, checksummed: false, survives_kill: false };
-    Entry { name: name.into(), about, workloads: Vec::new(), command }
-}
-
-/// What a directory's peers call that which they cannot keep in it: shared memory has names in one place only.
-#[cfg(feature = "iceoryx2")]
-fn shared_memory_prefix(dir: &Path) -> Result<String> {
-    let name =
-        dir.file_name().and_then(|name| name.to_str()).ok_or("a link's directory has no proper name")?;
-    Ok(format!("{name}."))
-}
-
-/// Removes what peers that were killed left of a directory in another place.
-pub(crate) fn clear_away(dir: &Path) -> Result<()> {
-    #[cfg(feature = "iceoryx2")]
-    {
-        let prefix = shared_memory_prefix(dir)?;
-        for entry in Path::new("/dev/shm").read_dir()? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-    }
-    let _ = dir;
-    Ok(())
 }
 
 /// This program, told to play a role.
@@ -189,7 +142,8 @@ mod tests {
     #[test]
     fn every_peer_is_found_by_its_name_and_no_two_share_one() {
         let mut names: Vec<_> = entries().into_iter().map(|entry| entry.name).collect();
-        let others: Vec<_> = programs().into_iter().chain(left_out()).map(|entry| entry.name).collect();
+        let others = foreign::programs().into_iter().chain(foreign::left_out());
+        let others: Vec<_> = others.map(|entry| entry.name).collect();
         for name in names.iter().filter(|name| **name != RAW_RTT && !others.contains(name)) {
             assert_eq!(&visit(name, Name).unwrap(), name);
         }
