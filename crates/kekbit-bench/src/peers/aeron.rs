@@ -170,7 +170,7 @@ impl Peer for Aeron {
     }
 
     fn about(&self) -> About {
-        About { kept: false, checksummed: false, survives_kill: false }
+        About { kept: false, checksummed: false, survives_kill: true }
     }
 
     fn sender(&self, link: &Link<'_>) -> Result<AeronSender> {

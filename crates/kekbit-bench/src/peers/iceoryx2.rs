@@ -70,7 +70,7 @@ impl Peer for Iceoryx2 {
     }
 
     fn about(&self) -> About {
-        About { kept: false, checksummed: false, survives_kill: false }
+        About { kept: false, checksummed: false, survives_kill: true }
     }
 
     fn sender(&self, link: &Link<'_>) -> Result<IceoryxSender> {
