@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::alone::{Alone, Figure, What};
 use crate::part::{Part, Patience};
+use crate::peers::foreign;
 use crate::plan::{Job, Work, plan};
 use crate::roles::{Outcome, Role, Side};
 use crate::sample::{self, Sample};
@@ -52,7 +53,7 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 1 << 30)]
     pub(crate) space: u64,
     /// Bytes of a file, for peers that go from file to file.
-    #[arg(long, default_value_t = 256 << 20)]
+    #[arg(long, default_value_t = 64 << 20)]
     pub(crate) segment: u64,
     /// Cores of the sender and of the receivers.
     #[arg(long, value_delimiter = ',', num_args = 1.., default_values_t = [0, 1])]
@@ -248,7 +249,9 @@ impl Run<'_> {
             Work::Roles { command, role, receivers, seconds, .. } => {
                 let role = Role { dir: dir.path().to_owned(), ..role.clone() };
                 let patience = self.patience(*seconds);
-                let (sent, received) = play(*command, &role, *receivers, cores, &patience)?;
+                let played = play(*command, &role, *receivers, cores, &patience);
+                foreign::clear_away(dir.path())?;
+                let (sent, received) = played?;
                 figures_of(&role, &sent, &received).map(of_this_job)
             }
             Work::Alone(alone) => {

@@ -48,6 +48,11 @@ fn set<'a>(names: &[&'a str]) -> BTreeSet<&'a str> {
     names.iter().copied().collect()
 }
 
+/// Peers that are only in some builds have tests of their own.
+fn is_foreign(peer: &str) -> bool {
+    ["Aeron", "iceoryx2", "Chronicle Queue"].iter().any(|name| peer.starts_with(name))
+}
+
 /// Runs one workload for one round, after which there are these cases, peers and measures; all of each in all of the others, unless another
 /// number of samples is given.
 #[track_caller]
@@ -55,7 +60,10 @@ fn measured(arguments: &[&str], cases: &[&str], peers: &[&str], measures: &[&str
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), &[&["--rounds", "1", "--cores", "0", "--workload"], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let samples = samples(dir.path());
+    let mut samples = samples(dir.path());
+    if !peers.iter().any(|peer| is_foreign(peer)) {
+        samples.retain(|sample| !is_foreign(&sample[2]));
+    }
     assert_eq!(all(&samples, 0), set(&[arguments[0]]));
     assert_eq!(all(&samples, 1), set(cases));
     assert_eq!(all(&samples, 2), set(peers));
@@ -421,4 +429,38 @@ fn what_has_no_place_to_go_is_an_error() {
     let output = run(dir.path(), &["--workload", "stream", "--peer", "nobody"]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("no peer with such a name"));
     assert!(File::open(dir.path().join("samples.jsonl")).is_err());
+}
+
+/// Every workload between processes, and records of a length that some systems send in pieces.
+#[cfg(any(feature = "aeron", feature = "iceoryx2", feature = "chronicle"))]
+fn takes_part(name: &str, peers: &[&str]) {
+    let records = ["ns/record", "records"];
+    let stream = ["stream", "--records", "3000", "--size", "33", "--peer", name];
+    measured(&stream, &["33 bytes"], peers, &records);
+    let pieces = ["stream", "--records", "300", "--size", "70000", "--peer", name];
+    measured(&pieces, &["70000 bytes"], peers, &records);
+    let sustained = ["sustained", "--seconds", "0.3", "--peer", name];
+    measured(&sustained, &["96 bytes"], peers, &records);
+    let pingpong = ["pingpong", "--records", "30", "--peer", name];
+    measured(&pingpong, &["96 bytes"], peers, &LATENCIES);
+    let open_loop = ["open-loop", "--seconds", "0.2", "--rate", "1000", "--peer", name];
+    measured(&open_loop, &["256 bytes, 1000/s"], peers, &LATENCIES);
+}
+
+#[cfg(feature = "aeron")]
+#[test]
+fn aeron_takes_part() {
+    takes_part("aeron", &["aeron, shared backing off, 64M", "aeron, invoker, 1M"]);
+}
+
+#[cfg(feature = "iceoryx2")]
+#[test]
+fn iceoryx2_takes_part() {
+    takes_part("iceoryx2", &["iceoryx2, buffer of 1024"]);
+}
+
+#[cfg(feature = "chronicle")]
+#[test]
+fn chronicle_queue_takes_part() {
+    takes_part("Chronicle", &["Chronicle Queue"]);
 }

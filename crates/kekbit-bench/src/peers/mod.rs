@@ -2,9 +2,16 @@
 //!
 //! A system is a family of configurations, a `Vec` of values that implement [`Peer`]. To add one, add its module, behind a
 //! feature if it is heavy, and its line in `families!`. A system that is a program of its own (another language) has a line
-//! in [`programs`] instead: it is started in place of this program's `role`, with the same arguments.
+//! in [`foreign::programs`] instead: it is started in place of this program's `role`, with the same arguments.
 
+#[cfg(feature = "aeron")]
+mod aeron;
+#[cfg(feature = "chronicle")]
+mod chronicle;
+pub(crate) mod foreign;
 mod framed;
+#[cfg(feature = "iceoryx2")]
+mod iceoryx2;
 mod kekbit;
 mod meet;
 mod old;
@@ -46,6 +53,10 @@ macro_rules! families {
         $each!(settings::stamped());
         $each!(settings::batches());
         $each!(settings::waiting());
+        #[cfg(feature = "aeron")]
+        $each!(aeron::all());
+        #[cfg(feature = "iceoryx2")]
+        $each!(iceoryx2::all());
         $each!(pipe::all());
         $each!(socket::all());
     };
@@ -91,7 +102,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         };
     }
     families!(add);
-    entries.extend(programs());
+    entries.extend(foreign::programs());
+    entries.extend(foreign::left_out());
     entries
 }
 
@@ -103,11 +115,6 @@ fn entry<P: Peer>(peer: &P) -> Entry {
         workloads: all.iter().copied().filter(|workload| peer.takes_part(*workload)).collect(),
         command: this_program,
     }
-}
-
-/// Peers that are programs of their own.
-fn programs() -> Vec<Entry> {
-    Vec::new()
 }
 
 /// This program, told to play a role.
@@ -134,7 +141,9 @@ mod tests {
     #[test]
     fn every_peer_is_found_by_its_name_and_no_two_share_one() {
         let mut names: Vec<_> = entries().into_iter().map(|entry| entry.name).collect();
-        for name in names.iter().filter(|name| **name != RAW_RTT) {
+        let others = foreign::programs().into_iter().chain(foreign::left_out());
+        let others: Vec<_> = others.map(|entry| entry.name).collect();
+        for name in names.iter().filter(|name| **name != RAW_RTT && !others.contains(name)) {
             assert_eq!(&visit(name, Name).unwrap(), name);
         }
         let count = names.len();
