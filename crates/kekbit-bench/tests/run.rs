@@ -450,13 +450,16 @@ fn takes_part(name: &str, peers: &[&str]) {
 #[cfg(feature = "aeron")]
 #[test]
 fn aeron_takes_part() {
-    takes_part("aeron", &["aeron, shared backing off, 64M", "aeron, invoker, 1M"]);
+    takes_part(
+        "Aeron",
+        &["Aeron, shared backing off, 16M", "Aeron, shared backing off, 64M", "Aeron, invoker, 8M"],
+    );
 }
 
 #[cfg(feature = "iceoryx2")]
 #[test]
 fn iceoryx2_takes_part() {
-    takes_part("iceoryx2", &["iceoryx2, buffer of 1024"]);
+    takes_part("iceoryx2", &["iceoryx2, buffer of 64", "iceoryx2, buffer of 256"]);
 }
 
 #[cfg(feature = "chronicle")]

@@ -3,7 +3,7 @@
 //! One exclusive publication a link. The media driver of a directory runs in the process that sends there first. It opens the
 //! publication's window as the receiver gets on and clears what was read, so its threads, what they do when there is nothing
 //! to do, and the length of a term decide how fast the whole is. No combination is the best at every size: [`all`] has
-//! those that were in a sweep over [`sweep`], which is measured instead where the environment says `KEKBIT_BENCH_AERON=sweep`.
+//! those of [`sweep`] that were at one or another.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,14 +16,14 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use rusteron_client::{
-    Aeron as Client, AeronCnc, AeronContext, AeronExclusivePublication, AeronFragmentClosureAssembler,
-    AeronHeader, AeronOfferError, AeronSubscription, Handlers,
+    Aeron as Client, AeronBufferClaim, AeronCnc, AeronContext, AeronExclusivePublication,
+    AeronFragmentClosureAssembler, AeronHeader, AeronOfferError, AeronSubscription, Handlers,
 };
 use rusteron_media_driver::bindings::aeron_threading_mode_enum as Mode;
 use rusteron_media_driver::{AeronDriver, AeronDriverContext, AeronIdleStrategyKind as Idle};
 
-use super::AT_ONCE;
 use super::meet::wait_until;
+use super::{AT_ONCE, foreign};
 use crate::Result;
 use crate::peer::{About, Link, Peer, Receiver, Sender};
 
@@ -66,10 +66,11 @@ pub(crate) struct Aeron {
 
 /// Those that are measured: the best of the sweep, at one size or another.
 pub(crate) fn all() -> Vec<Aeron> {
-    if std::env::var_os("KEKBIT_BENCH_AERON").is_some_and(|value| value == "sweep") {
+    if foreign::is_sweeping() {
         return sweep();
     }
-    [(Threads::Shared, Idle::Backoff, 64 << 20), (Threads::Invoker, Idle::BusySpin, 1 << 20)]
+    let backing_off = |term| (Threads::Shared, Idle::Backoff, term);
+    [backing_off(16 << 20), backing_off(64 << 20), (Threads::Invoker, Idle::BusySpin, 8 << 20)]
         .map(|(threads, idle, term)| Aeron { threads, idle, term, sparse: false, claims: false })
         .to_vec()
 }
@@ -85,12 +86,12 @@ fn sweep() -> Vec<Aeron> {
         (Threads::Shared, Idle::Backoff),
         (Threads::Invoker, Idle::BusySpin),
     ];
-    let terms = [16, 18, 20, 22, 24, 26, 28, 30].map(|bits| 1 << bits);
+    let terms = [16, 18, 20, 21, 22, 23, 24, 26, 28, 30].map(|bits| 1 << bits);
     let of = |(threads, idle), term| Aeron { threads, idle, term, sparse: false, claims: false };
     let mut all: Vec<_> =
         drivers.iter().flat_map(|driver| terms.iter().map(move |term| of(*driver, *term))).collect();
     for driver in [(Threads::Shared, Idle::Backoff), (Threads::Invoker, Idle::BusySpin)] {
-        for term in [1 << 20, 64 << 20] {
+        for term in [4 << 20, 16 << 20] {
             all.push(Aeron { claims: true, ..of(driver, term) });
             all.push(Aeron { sparse: true, ..of(driver, term) });
         }
@@ -166,7 +167,7 @@ impl Peer for Aeron {
         };
         let sparse = if self.sparse { ", sparse" } else { "" };
         let claims = if self.claims { ", claims" } else { "" };
-        format!("aeron, {threads}{idle}, {term}{sparse}{claims}")
+        format!("Aeron, {threads}{idle}, {term}{sparse}{claims}")
     }
 
     fn about(&self) -> About {
@@ -184,7 +185,8 @@ impl Peer for Aeron {
         let publication = client
             .async_add_exclusive_publication(&self.channel(link.size)?, stream(link.name))?
             .poll_blocking(PATIENCE)?;
-        Ok(AeronSender { publication, claims: self.claims, _client: client, driver })
+        let claim = AeronBufferClaim::default();
+        Ok(AeronSender { publication, claims: self.claims, claim, _client: client, driver })
     }
 
     fn receiver(&self, link: &Link<'_>) -> Result<AeronReceiver> {
@@ -280,17 +282,19 @@ fn invoke(driver: &Mutex<AeronDriver>) -> Result<()> {
 pub(crate) struct AeronSender {
     publication: AeronExclusivePublication,
     claims: bool,
+    claim: AeronBufferClaim,
     _client: Client,
     driver: Option<Driver>,
 }
 
 impl AeronSender {
     #[inline]
-    fn try_send(&self, record: &[u8]) -> std::result::Result<i64, AeronOfferError> {
+    fn try_send(&mut self, record: &[u8]) -> std::result::Result<i64, AeronOfferError> {
         if self.claims && record.len() <= ONE_PIECE {
-            let mut claim = self.publication.try_claim_owned(record.len())?;
-            claim.data().copy_from_slice(record);
-            claim.commit().map_err(AeronOfferError::Error)
+            let position = self.publication.try_claim(record.len(), &self.claim)?;
+            self.claim.data_mut().copy_from_slice(record);
+            self.claim.commit().map_err(AeronOfferError::Error)?;
+            Ok(position)
         } else {
             self.publication.offer(record)
         }
@@ -305,7 +309,8 @@ impl AeronSender {
         match &self.driver {
             Some(Driver { driver, turns: Some(_) }) => invoke(driver),
             _ => {
-                std::hint::spin_loop();
+                // The driver's thread may be waiting for this core.
+                std::thread::yield_now();
                 Ok(())
             }
         }

@@ -20,7 +20,7 @@ pub(super) fn programs() -> Vec<Entry> {
 pub(super) fn left_out() -> Vec<Entry> {
     vec![
         #[cfg(not(feature = "aeron"))]
-        missing("aeron", || Err("this build is without the feature aeron".into())),
+        missing("Aeron", || Err("this build is without the feature aeron".into())),
         #[cfg(not(feature = "iceoryx2"))]
         missing("iceoryx2", || Err("this build is without the feature iceoryx2".into())),
         #[cfg(not(feature = "chronicle"))]
@@ -32,6 +32,13 @@ pub(super) fn left_out() -> Vec<Entry> {
 fn missing(name: &str, command: fn() -> Result<std::process::Command>) -> Entry {
     let about = About { kept: false, checksummed: false, survives_kill: false };
     Entry { name: name.into(), about, workloads: Vec::new(), command }
+}
+
+/// Whether all configurations of a system that were ever tried are measured, in place of those that turned out best: wherever
+/// `KEKBIT_BENCH_SWEEP` is in the environment.
+#[cfg(any(feature = "aeron", feature = "iceoryx2"))]
+pub(super) fn is_sweeping() -> bool {
+    std::env::var_os("KEKBIT_BENCH_SWEEP").is_some()
 }
 
 /// Where shared memory has its names on Linux, whatever directory the rest is in.

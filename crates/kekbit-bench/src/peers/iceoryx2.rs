@@ -12,8 +12,8 @@ use iceoryx2::prelude::{FileName, NodeBuilder, PortFactory as _, SemanticString,
 use iceoryx2::service::builder::publish_subscribe::PublishSubscribeOpenError;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
-use super::AT_ONCE;
 use super::meet::wait_until;
+use super::{AT_ONCE, foreign};
 use crate::Result;
 use crate::peer::{About, Link, Peer, Receiver, Sender};
 
@@ -23,9 +23,11 @@ pub(crate) struct Iceoryx2 {
     buffer: usize,
 }
 
-/// Those that are measured: larger and smaller buffers are no faster at any size.
+/// Those that are measured, or what was tried to find them.
 pub(crate) fn all() -> Vec<Iceoryx2> {
-    vec![Iceoryx2 { buffer: 1024 }]
+    let buffers: &[usize] =
+        if foreign::is_sweeping() { &[16, 64, 256, 1024, 4096, 16384] } else { &[64, 256] };
+    buffers.iter().map(|buffer| Iceoryx2 { buffer: *buffer }).collect()
 }
 
 type Factory = PortFactory<ipc::Service, [u8], ()>;
@@ -57,7 +59,7 @@ impl Iceoryx2 {
 fn config(dir: &Path) -> Result<Config> {
     let mut config = Config::default();
     config.global.set_root_path(&iceoryx2::prelude::Path::new(dir.as_os_str().as_encoded_bytes())?);
-    config.global.prefix = FileName::new(super::foreign::shared_memory_prefix(dir)?.as_bytes())?;
+    config.global.prefix = FileName::new(foreign::shared_memory_prefix(dir)?.as_bytes())?;
     Ok(config)
 }
 
