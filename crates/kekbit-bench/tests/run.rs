@@ -53,8 +53,8 @@ fn is_foreign(peer: &str) -> bool {
     ["Aeron", "iceoryx2", "Chronicle Queue"].iter().any(|name| peer.starts_with(name))
 }
 
-/// Runs one workload for one round, after which there are these cases, peers and measures; all of each in all of the others, unless another
-/// number of samples is given.
+/// Runs one workload for one round, after which there are these cases, peers and measures; all of each in all of the others,
+/// unless another number of samples is given.
 #[track_caller]
 fn measured(arguments: &[&str], cases: &[&str], peers: &[&str], measures: &[&str], count: Option<usize>) {
     let dir = tempfile::tempdir().unwrap();
@@ -436,15 +436,15 @@ fn what_has_no_place_to_go_is_an_error() {
 fn takes_part(name: &str, peers: &[&str]) {
     let records = ["ns/record", "records"];
     let stream = ["stream", "--records", "3000", "--size", "33", "--peer", name];
-    measured(&stream, &["33 bytes"], peers, &records);
+    measured(&stream, &["33 bytes"], peers, &records, None);
     let pieces = ["stream", "--records", "300", "--size", "70000", "--peer", name];
-    measured(&pieces, &["70000 bytes"], peers, &records);
+    measured(&pieces, &["70000 bytes"], peers, &records, None);
     let sustained = ["sustained", "--seconds", "0.3", "--peer", name];
-    measured(&sustained, &["96 bytes"], peers, &records);
+    measured(&sustained, &["96 bytes"], peers, &records, None);
     let pingpong = ["pingpong", "--records", "30", "--peer", name];
-    measured(&pingpong, &["96 bytes"], peers, &LATENCIES);
+    measured(&pingpong, &["96 bytes"], peers, &LATENCIES, None);
     let open_loop = ["open-loop", "--seconds", "0.2", "--rate", "1000", "--peer", name];
-    measured(&open_loop, &["256 bytes, 1000/s"], peers, &LATENCIES);
+    measured(&open_loop, &["256 bytes, 1000/s"], peers, &LATENCIES, None);
 }
 
 #[cfg(feature = "aeron")]
@@ -452,7 +452,12 @@ fn takes_part(name: &str, peers: &[&str]) {
 fn aeron_takes_part() {
     takes_part(
         "Aeron",
-        &["Aeron, shared backing off, 16M", "Aeron, shared backing off, 64M", "Aeron, invoker, 8M"],
+        &[
+            "Aeron, shared backing off, 16M",
+            "Aeron, shared backing off, 64M",
+            "Aeron, invoker, 8M",
+            "Aeron, invoker, 4M, claims",
+        ],
     );
 }
 

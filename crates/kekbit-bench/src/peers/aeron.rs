@@ -69,10 +69,14 @@ pub(crate) fn all() -> Vec<Aeron> {
     if foreign::is_sweeping() {
         return sweep();
     }
-    let backing_off = |term| (Threads::Shared, Idle::Backoff, term);
-    [backing_off(16 << 20), backing_off(64 << 20), (Threads::Invoker, Idle::BusySpin, 8 << 20)]
-        .map(|(threads, idle, term)| Aeron { threads, idle, term, sparse: false, claims: false })
-        .to_vec()
+    let of = |threads, idle, term, claims| Aeron { threads, idle, term, sparse: false, claims };
+    vec![
+        of(Threads::Shared, Idle::Backoff, 16 << 20, false),
+        of(Threads::Shared, Idle::Backoff, 64 << 20, false),
+        of(Threads::Invoker, Idle::BusySpin, 8 << 20, false),
+        // The best of all with long records.
+        of(Threads::Invoker, Idle::BusySpin, 4 << 20, true),
+    ]
 }
 
 /// What was tried.

@@ -11,19 +11,21 @@ import net.openhft.chronicle.queue.rollcycles.TestRollCycles;
 
 /** How queues are opened, alike on both sides. */
 final class Queues {
-    /** Bytes that are mapped at once, where the number of records is not known. */
-    private static final long BLOCK = Long.getLong("block", 256) << 20;
+    /** As many bytes as a file may have whose pages are touched beforehand. */
+    private static final long MOST = 8L << 30;
+    /** Bytes that are mapped at once otherwise. */
+    private static final long BLOCK = 256 << 20;
     /** Beside the records, the index and its own header are in the file. */
     private static final long INDEX = 64 << 20;
 
     private Queues() {}
 
     /**
-     * Opens or creates a queue. Where the number of records is known, one file and one mapping hold them all; otherwise the
-     * file changes each second, and whoever has read one removes it.
+     * Opens or creates a queue. Where it is known that they fit, one file and one mapping hold all records; otherwise the file
+     * changes each second, and whoever has read one removes it.
      */
     static SingleChronicleQueue open(Role role, Path path, boolean removes) {
-        boolean known = role.records >= 0;
+        boolean known = isKnown(role);
         RollCycle cycle = known ? SparseRollCycles.HUGE_DAILY_XSPARSE : TestRollCycles.TEST_SECONDLY;
         SingleChronicleQueueBuilder builder = SingleChronicleQueueBuilder.binary(path)
                 .rollCycle(cycle)
@@ -37,6 +39,15 @@ final class Queues {
             });
         }
         return builder.build();
+    }
+
+    private static boolean isKnown(Role role) {
+        return role.records >= 0 && role.space() + INDEX <= MOST;
+    }
+
+    /** Bytes that are to be touched before they are needed. */
+    static long touched(Role role) {
+        return isKnown(role) ? role.space() : 0;
     }
 
     private static long roundUp(long bytes) {

@@ -37,7 +37,7 @@ final class Receiver implements AutoCloseable {
         }
         var mapped = ((ExcerptContext) tailer).wire().bytes();
         long from = mapped.readPosition();
-        Queues.touchForReading(mapped.bytesStore(), from, from + role.space());
+        Queues.touchForReading(mapped.bytesStore(), from, from + Queues.touched(role));
     }
 
     /** Checks the next record, if there is one. */

@@ -24,7 +24,7 @@ final class Sender implements AutoCloseable {
         }
         var mapped = ((InternalAppender) appender).wire().bytes();
         long from = mapped.writePosition();
-        Queues.touchForWriting(mapped.bytesStore(), from, from + role.space());
+        Queues.touchForWriting(mapped.bytesStore(), from, from + Queues.touched(role));
     }
 
     void send(Bytes<?> record) {
