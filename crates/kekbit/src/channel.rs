@@ -29,7 +29,6 @@ use crate::records::Records;
 use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
 use crate::sys::file;
-use crate::sys::lock::{self, Role};
 use crate::time::TickUnit;
 
 /// How a channel stands.
@@ -179,17 +178,17 @@ impl Channel {
 
     /// Gives the channel up, but keeps its file mapped in this process, for another channel
     /// [in the same file](ReadOptions::open_mapped). The file may then be reused. `None` if a clone of the channel, a reader or
-    /// a shared record of it is left, or if it was opened for [random access](ReadOptions::random_access).
+    /// a shared record of it is left, if it was opened for [random access](ReadOptions::random_access), and on a file system that
+    /// other machines may share.
     pub fn into_mapping(self) -> Option<Mapping> {
         let Mapped { mut opened, map, prepared } = Arc::into_inner(self.inner)?;
-        if opened.random {
-            // The advice is the mapping's.
+        let shared = file::file_system(&opened.file).ok()?.shared_between_machines();
+        // Advice stays with a mapping.
+        if opened.random || shared.is_some() {
             return None;
         }
         opened.front = None;
-        // The mapping, too, belongs to the description that has the lock.
-        lock::release(&opened.file, Role::Readers).ok()?;
-        Mapping::new(map, &opened.file, prepared.into_inner())
+        Mapping::new(map, &opened.file.metadata().ok()?, prepared.into_inner()).ok()
     }
 
     /// Whether `file` is this channel's.

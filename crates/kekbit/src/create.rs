@@ -121,9 +121,11 @@ impl<C: Chain> WriterOptions<C> {
         let in_use = || CreateError::InUse { path: retired.to_owned() };
         let locked = lock::exclusive(&old, Role::Readers).creating("lock", retired)?;
         let held = |role| lock::is_held(&old, role).creating("lock", retired);
-        // A writer's mapping of this file has the writer's lock on it.
-        let fits = mapping.as_ref().is_some_and(|mapping| mapping.fits(&old, Access::Write));
-        if !locked || (!fits && held(Role::Writer)?) || held(Role::Sealer)? {
+        // A writer's mapping of this file has the writer's lock on it. One that does not fit is of no use.
+        let metadata = old.metadata().creating("look up", retired)?;
+        let total = header.regions.data + header.capacity;
+        *mapping = mapping.take().filter(|mapping| mapping.fits(&metadata, Access::Write, total));
+        if !locked || (mapping.is_none() && held(Role::Writer)?) || held(Role::Sealer)? {
             return Err(in_use());
         }
         if !file::is_named(&old, retired).creating("look up", retired)? {
@@ -135,7 +137,7 @@ impl<C: Chain> WriterOptions<C> {
             .map_err(|source| CreateError::Retired { path: retired.to_owned(), source })?;
         header.salt = next_salt(before.salt, header.salt);
         // A copy may have holes.
-        let original = before.inode == old.metadata().creating("look up", retired)?.ino();
+        let original = before.inode == metadata.ino();
         self.check_file_system(&old, path)?;
         let clear = header.regions.data + PAGE;
         file::reserve(&old, 0, clear).creating("reserve space for", path)?;
@@ -143,18 +145,17 @@ impl<C: Chain> WriterOptions<C> {
         let Some(unnamed) = Unnamed::take(old, retired, path).creating("rename", retired)? else {
             return Err(in_use());
         };
+        let mapping = mapping.take();
         let mode = self.mode & !file::mode_mask();
         if unnamed.file.metadata().creating("look up", path)?.mode() & 0o777 != mode {
             file::set_mode(&unnamed.file, mode).creating("set the permissions of", path)?;
         }
         let len = unnamed.file.metadata().creating("look up", path)?.len();
-        let total = header.regions.data + header.capacity;
         if len > total {
             file::set_len(&unnamed.file, total).creating("shorten", path)?;
         }
         // Header, control, index and the first word; what is behind is stale by its salt.
         file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
-        let mapping = mapping.take();
         let pen = self.establish(unnamed, header, path, Origin::Reused { original, mapping })?.name(path)?;
         Ok(Writer::new(pen, self.chain))
     }
@@ -194,8 +195,9 @@ impl<C: Chain> WriterOptions<C> {
             Origin::Fresh => (None, None),
             Origin::Reused { original, mapping } => (Some(original), mapping),
         };
-        let (map, present) = match mapping.and_then(|mapping| mapping.take(file, Access::Write, total)) {
-            Some(taken) => taken,
+        let taken_over = mapping.is_some();
+        let (map, present) = match mapping {
+            Some(mapping) => mapping.into_map(),
             None => (map_and_lock(&unnamed, total, path)?, 0),
         };
         let metadata = file.metadata().creating("look up", path)?;
@@ -212,6 +214,14 @@ impl<C: Chain> WriterOptions<C> {
         let generous = generous.max(metadata.len());
         let reserved = match reserve_rest(file, &metadata, generous, original == Some(true), on_storage) {
             Ok(()) => generous.min(total) - data,
+            // Nearly full: what it has is its own, and is left.
+            Err(_)
+                if original == Some(true)
+                    && metadata.len() >= data + PAGE
+                    && file::reserve(file, 0, metadata.len()).is_ok() =>
+            {
+                (metadata.len().min(total) - data) & !(PAGE - 1)
+            }
             Err(_) => {
                 // Nearly full: as little as possible. What the file has beyond that is not surely its own.
                 file::reserve(file, 0, data + PAGE).creating("reserve space for", path)?;
@@ -236,13 +246,17 @@ impl<C: Chain> WriterOptions<C> {
         if on_storage && self.durability == Durability::Never {
             // Nobody will wait for a sync, which would write whole large pages. Refused where there are none.
             let _ = map.expect_streaming();
+        } else if taken_over {
+            // Its last life may have asked for them.
+            let _ = map.expect_nothing();
         }
         map.store(control + RESERVED, reserved);
         map.store(control + HEARTBEAT, header.created);
         map.store_words(control + SLOTS[1], &Slot { synced: 0, counter: 1 }.encode(header.mixing()));
         match original {
             None => file::sync(file),
-            // Not what is left of the old life, which may be the whole file: nobody needs it any more.
+            // Not what is left of the old life, which may be the whole file: nobody needs it any more. The new name and mode
+            // go along because reserving, which comes after them, is part of what such a sync waits for.
             Some(_) => uninterrupted(|| map.sync(0, data + reserved.min(cleared))),
         }
         .creating("sync", path)?;

@@ -106,18 +106,24 @@ where
     fn prepare(&mut self) {
         // A record was found: whatever was thought of the writer, it lives, or did.
         self.end = None;
-        if self.cursor.reach() >= self.prepared {
-            self.prepare_next(PREPARE);
+        let reach = self.cursor.reach();
+        if reach >= self.prepared {
+            self.prepare_ahead(PREPARE);
+            // Whatever the file says of itself, there is some way to go before this is asked again.
+            if reach >= self.prepared {
+                self.prepared = reach + PREPARE;
+            }
         }
         self.cursor.set_limit(self.prepared);
     }
 
-    /// Prepares the next `bytes` bytes that are not prepared yet.
-    pub(crate) fn prepare_next(&mut self, bytes: u64) {
-        let from = self.prepared.max(self.cursor.reach() & !(PAGE - 1));
-        let (reach, to) = (self.cursor.reach(), self.source.prepare(from, bytes));
-        // Whatever the file says of itself, there is some way to go before this is asked again.
-        self.prepared = if to > reach { to } else { reach + PREPARE };
+    /// Prepares the next `bytes` bytes, as far as they are there and not prepared yet.
+    pub(crate) fn prepare_ahead(&mut self, bytes: u64) {
+        let reach = self.cursor.reach();
+        let (from, to) = (self.prepared.max(reach & !(PAGE - 1)), reach.saturating_add(bytes));
+        if from < to {
+            self.prepared = self.source.prepare(from, to - from);
+        }
     }
 
     #[inline]

@@ -5,9 +5,10 @@
 //!
 //! Invariants:
 //! - It is the only owner of its mapping: no view, no record and no handle of the channel is left.
-//! - A writer's still holds the writer's lock of the file, which lies on it; a reader's holds no lock.
+//! - A writer's still holds the writer's lock of the file, which lies on it. A reader's holds no lock: the readers' lock lies
+//!   on another description of the file, which is closed with the channel.
 
-use std::fs::File;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
@@ -18,8 +19,9 @@ use crate::memory::map::{Access, Map};
 /// [`WriterOptions::create_from_mapped`](crate::WriterOptions::create_from_mapped) and
 /// [`ReadOptions::open_mapped`](crate::ReadOptions::open_mapped).
 ///
-/// It belongs to a file, not to a name. Given to what turns out to be another file, or a longer channel, or to the other
-/// side, it is dropped, and the file is mapped as ever: nothing but time is lost. Dropping it unmaps the file.
+/// It belongs to a file, not to a name. Given to what turns out to be another file, or a channel of another length, or to
+/// the other side, it is dropped, and the file is mapped as ever: nothing but time is lost. Dropping it unmaps the file; until
+/// then a file that was removed keeps its space.
 ///
 /// A writer's mapping keeps others from reusing the file; a reader's does not.
 #[derive(Debug)]
@@ -32,29 +34,28 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The mapping `map` of `file`, of whose data region the pages of the first `present` bytes are present. `None` if
-    /// somebody else still has it, or the file cannot be told.
-    pub(crate) fn new(map: Arc<Map>, file: &File, present: u64) -> Option<Mapping> {
-        let metadata = file.metadata().ok()?;
-        let map = Arc::into_inner(map)?.without_writer();
-        Some(Mapping { map, device: metadata.dev(), inode: metadata.ino(), present })
+    /// The mapping `map` of the file with this metadata, of whose data region the pages of the first `present` bytes are
+    /// present. `Err` if somebody else still has it.
+    pub(crate) fn new(map: Arc<Map>, file: &Metadata, present: u64) -> Result<Mapping, Arc<Map>> {
+        let map = Arc::try_unwrap(map)?.without_writer();
+        Ok(Mapping { map, device: file.dev(), inode: file.ino(), present })
     }
 
-    /// Whether it is a mapping of `file` for `access`, made by this process.
-    pub(crate) fn fits(&self, file: &File, access: Access) -> bool {
-        self.map.is_of_this_process()
-            && self.map.access() == access
-            && file.metadata().is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode))
-    }
-
-    /// The mapping, and how many bytes of the data region are present, if it maps the first `len` bytes of `file` for
-    /// `access`.
-    pub(crate) fn take(self, file: &File, access: Access, len: u64) -> Option<(Map, u64)> {
+    /// Whether it maps the first `len` bytes of the file with this metadata for `access`, in this process.
+    pub(crate) fn fits(&self, file: &Metadata, access: Access, len: u64) -> bool {
         // A writer's ends with its channel; what a reader's has beyond is never looked at.
         let long_enough = match access {
             Access::Write => self.map.len() == len,
             Access::Read => self.map.len() >= len,
         };
-        (long_enough && self.fits(file, access)).then_some((self.map, self.present))
+        self.map.is_of_this_process()
+            && self.map.access() == access
+            && long_enough
+            && (file.dev(), file.ino()) == (self.device, self.inode)
+    }
+
+    /// The mapping, and how many bytes of the data region are present.
+    pub(crate) fn into_map(self) -> (Map, u64) {
+        (self.map, self.present)
     }
 }

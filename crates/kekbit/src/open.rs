@@ -14,12 +14,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::channel::{Channel, Mapped};
 use crate::cursor::Belief;
 use crate::error::{Attempt, FormatError, OpenError};
 use crate::layout::PAGE;
 use crate::layout::frame::WORD;
-use crate::layout::header::Header;
+use crate::layout::header::{Header, SALT};
 use crate::mapping::Mapping;
 use crate::memory::map::{Access, Map};
 use crate::opened::Opened;
@@ -132,17 +134,30 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 fn open(path: &Path, options: &ReadOptions, mapping: &mut Option<Mapping>) -> Result<Channel, OpenError> {
     let mut opened = look_into(path, options)?;
     let len = opened.header.regions.data + opened.reach;
-    let (map, present) =
-        match mapping.take().and_then(|mapping| mapping.take(&opened.file, Access::Read, len)) {
-            Some(taken) => taken,
-            None => (Map::new(&opened.file, len, Access::Read).opening("map", path)?, 0),
-        };
+    let metadata = opened.file.metadata().opening("look up", path)?;
+    let taken =
+        mapping.take().filter(|mapping| mapping.fits(&metadata, Access::Read, len)).map(Mapping::into_map);
+    // The same inode is nearly, but on some file systems not quite, the same file.
+    let taken = taken.filter(|(map, _)| map.words(SALT) == opened.header.salt);
+    let (map, present) = match taken {
+        Some(taken) => taken,
+        None => (map_without_lock(&opened.file, len).opening("map", path)?, 0),
+    };
     if options.random {
         map.expect_random().opening("advise on", path)?;
     }
     let map = Arc::new(map);
     opened.front = opened.live.then(|| Arc::clone(&map));
     Ok(Channel::new(Mapped::new(opened, map, present)))
+}
+
+/// Maps the file through a description of its own, on which the readers' lock does not lie, so that the mapping may outlive
+/// the channel without keeping the file from being reused. Without /proc, through the one that there is.
+fn map_without_lock(file: &File, len: u64) -> Result<Map, Errno> {
+    match file::reopen_for_reading(file) {
+        Ok(other) => Map::new(&other, len, Access::Read),
+        Err(_) => Map::new(file, len, Access::Read),
+    }
 }
 
 /// Opens the file and finds out what it is and what may be believed of it. Nothing is mapped.
@@ -218,7 +233,13 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         front: None,
         header,
     };
-    if !live {
+    // Of a channel that has ended a writer may keep the mapping, and its lock with it.
+    if live && opened.has_terminal() {
+        (opened.live, opened.same_boot) = (false, same_boot);
+        opened.verify = options.verify != Verify::Never;
+        opened.reach = opened.data_len;
+    }
+    if !opened.live {
         opened.believe(same_boot).opening("read", path)?;
     }
     Ok(opened)

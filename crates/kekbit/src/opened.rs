@@ -12,7 +12,7 @@ use crate::cursor::{Belief, Growth, Rules};
 use crate::error::{Attempt, ReadError};
 use crate::layout::control::{SLOT, SLOTS, Slot, TRAIL, TRAIL_SLOTS};
 use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
-use crate::layout::frame::{Checksum, WORD};
+use crate::layout::frame::{Checksum, Head, Kind, WORD};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
 use crate::record::Record;
@@ -103,6 +103,18 @@ impl Opened {
             Belief { written: synced, sound: synced, believed }
         };
         Ok(())
+    }
+
+    /// Whether a terminal frame is in place, where the index says that it is.
+    pub(crate) fn has_terminal(&self) -> bool {
+        let last = self.last_entry(|_| true);
+        let word = self.words::<{ WORD as usize }>(self.header.regions.data + last.position);
+        last.mark == Mark::Terminal
+            && word.is_some_and(|word| {
+                let head = Head(u64::from_le_bytes(word));
+                let terminal = Kind::from_number(head.kind_number()).is_some_and(Kind::is_terminal);
+                terminal && head.check() == self.header.mixing().mix(last.position, head.kl())
+            })
     }
 
     /// What the newer valid slot says of the synced tail; nothing valid is nothing synced.

@@ -4,7 +4,7 @@
 //! frame does not fit below the limit, does whatever is due there (reserve space, prepare pages, write an entry of the
 //! index or the trail), and sets the next limit. The sealer of an abandoned channel uses the same code for its end.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::publish::Room;
 use crate::space::{Space, SpaceStart};
 use crate::sync_handle::Ticker;
 use crate::syncer::{Syncer, SyncerStart};
+use crate::sys::file::file_system;
 use crate::time::Clock;
 
 /// The writing side of a channel file.
@@ -158,9 +159,14 @@ impl Pen {
         Ok(())
     }
 
-    /// What [`Mapping::new`] needs: the mapping, its file, how much of it is present.
-    pub(crate) fn mapped(&self) -> io::Result<(Arc<Map>, File, u64)> {
-        Ok((Arc::clone(&self.map), self.space.file().try_clone()?, self.space.present(self.room.tail())))
+    /// What a [`Mapping`](crate::Mapping) is made of: the mapping, its file, how much of it is present. `None` where a file is
+    /// not known by its device and inode.
+    pub(crate) fn mapped(&self) -> io::Result<Option<(Arc<Map>, Metadata, u64)>> {
+        let file = self.space.file();
+        if file_system(file)?.shared_between_machines().is_some() {
+            return Ok(None);
+        }
+        Ok(Some((Arc::clone(&self.map), file.metadata()?, self.space.present(self.room.tail()))))
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -207,7 +207,7 @@ impl Reader {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn prepare(&mut self, bytes: u64) {
-        self.following.prepare_next(bytes);
+        self.following.prepare_ahead(bytes);
     }
 
     /// Gives the channel up, but keeps its file mapped in this process, as [`Channel::into_mapping`]. `None` if a clone of the

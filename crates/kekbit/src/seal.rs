@@ -130,7 +130,11 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
         return Err(SealError::BeingSealed { path: path.to_owned() });
     };
     if lock::is_held(&file, Role::Writer).sealing("ask for the writer of", path)? {
-        return Err(SealError::WriterLives { path: path.to_owned() });
+        // Or it keeps the mapping of a channel that has ended.
+        return Err(match channel.end_point() {
+            Ok(end) if end.sealed => SealError::Ended { path: path.to_owned(), state: end.state },
+            _ => SealError::WriterLives { path: path.to_owned() },
+        });
     }
     let damaged = |source| SealError::Damaged { path: path.to_owned(), source };
     let before = channel.verify(|_| ()).map_err(damaged)?;

@@ -21,6 +21,8 @@ use crate::sync_handle::SyncHandle;
 /// Stored records up to this length are put together on the stack, so that their checksum is computed before the
 /// cache line is touched that readers poll.
 const SMALL: usize = 256;
+/// How often is looked whether others have let go of a mapping: for a millisecond, or some.
+const PATIENCE: u32 = 1000;
 
 /// The producer of a channel: appends records, in order, until it closes the channel or the channel is full.
 ///
@@ -218,20 +220,29 @@ impl<C: Chain> Writer<C> {
     }
 
     /// The same, and keeps the file mapped in this process, for a successor
-    /// [in the same file](WriterOptions::create_from_mapped). `None` if a [`SyncHandle`] is just syncing in another thread, or
-    /// in a forked child. Also for a channel that has ended because it is full.
+    /// [in the same file](WriterOptions::create_from_mapped). Also for a channel that has ended because it is full. `None` if a
+    /// [`SyncHandle`] is syncing in another thread, on a file system that other machines may share, and in a forked child, where
+    /// it does nothing else.
     ///
     /// # Errors
     ///
     /// See [`SyncError`].
     pub fn close_mapped(mut self) -> Result<Option<Mapping>, SyncError> {
-        self.pen.end(Kind::Closed)?;
         if self.process != std::process::id() {
             return Ok(None);
         }
-        let mapped = self.pen.mapped();
+        self.pen.end(Kind::Closed)?;
+        let Ok(Some((mut map, file, present))) = self.pen.mapped() else { return Ok(None) };
         drop(self);
-        Ok(mapped.ok().and_then(|(map, file, present)| Mapping::new(map, &file, present)))
+        // Those who waited for the last sync go away just now.
+        for _ in 0..PATIENCE {
+            match Mapping::new(map, &file, present) {
+                Ok(mapping) => return Ok(Some(mapping)),
+                Err(shared) => map = shared,
+            }
+            std::thread::yield_now();
+        }
+        Ok(None)
     }
 
     /// Goes away without ending the channel, so that readers find it abandoned.

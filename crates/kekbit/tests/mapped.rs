@@ -1,9 +1,19 @@
 //! Mappings that outlive their channel, for the next one in the same file.
 
+mod common;
+
 use std::collections::VecDeque;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use kekbit::{Channel, CreateError, End, Mapping, Prepare, Reader, Start, Wait, Writer, WriterOptions};
+use common::{Child, Mount, listen, role, say};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+use kekbit::{
+    Channel, CreateError, End, Mapping, Prepare, ReadError, Reader, SealError, Start, State, Verify, Wait,
+    Writer, WriterOptions,
+};
 use tempfile::TempDir;
 
 const CAPACITY: u64 = 256 << 10;
@@ -161,4 +171,134 @@ fn a_handle_of_the_last_life_does_not_reach_the_next() {
     assert_eq!(handle.sync().unwrap(), synced);
     assert_eq!((handle.synced_tail(), writer.synced_tail().offset()), (synced, 0));
     assert_eq!(Channel::open(path(&dir, 1)).unwrap().synced_tail().offset(), 0);
+}
+
+#[test]
+fn a_closed_channel_whose_mapping_is_kept_is_closed_to_everybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path(&dir, 0);
+    let mut writer = options().create(&path).unwrap();
+    for number in 0..100_u8 {
+        writer.append(&[number; 100]).unwrap();
+    }
+    let mapping = writer.close_mapped().unwrap();
+    assert!(mapping.is_some());
+    let channel = Channel::open(&path).unwrap();
+    assert!(!channel.writer_lives().unwrap());
+    assert_eq!(channel.end_point().unwrap().state, State::Closed);
+    assert!(matches!(Channel::seal(&path), Err(SealError::Ended { .. })));
+    drop(channel);
+    // What is damaged is found, also by a reader that trusts a live writer.
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(100).rposition(|window| window == [99; 100]).unwrap() as u64;
+    std::fs::File::options().write(true).open(&path).unwrap().write_all_at(b"!", at).unwrap();
+    let channel = Channel::options().verify(Verify::UnlessLive).open(&path).unwrap();
+    let mut reader = channel.reader(Start::Beginning).unwrap();
+    for _ in 0..99 {
+        assert!(reader.next(Wait::spin()).unwrap().is_some());
+    }
+    assert!(matches!(reader.next(Wait::spin()), Err(ReadError::Corrupt { .. })));
+}
+
+#[test]
+fn a_child_that_reads_keeps_the_file_although_its_parent_has_given_it_up() {
+    let this = "a_child_that_reads_keeps_the_file_although_its_parent_has_given_it_up";
+    if let Some((_, arguments)) = role() {
+        let mut reader = Channel::open(&arguments[0]).unwrap().reader(Start::Beginning).unwrap();
+        // SAFETY: the child uses its own copy of a value and the standard streams, which no other thread does.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                // Waits until its parent has gone on.
+                assert_eq!(listen().as_deref(), Some("read"));
+                let record = reader.try_next().unwrap().map(|record| record.to_vec());
+                say(if record.as_deref() == Some(b"old") { "old" } else { "something else" });
+                // SAFETY: ends this process at once, without running what its copy of the test harness would.
+                unsafe { nix::libc::_exit(0) };
+            }
+            ForkResult::Parent { child } => {
+                let mapping = reader.into_mapping();
+                say(if mapping.is_some() { "given up" } else { "not given up" });
+                assert!(matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0))));
+                drop(mapping);
+                return;
+            }
+        }
+    }
+    let dir = common::dir();
+    let (old, new) = (dir.path().join("old.kek"), dir.path().join("new.kek"));
+    let mut writer = options().create(&old).unwrap();
+    writer.append(b"old").unwrap();
+    writer.close().unwrap();
+    let mut child = Child::start(this, "reader", &[old.to_str().unwrap()]);
+    assert_eq!(child.hear(), "given up");
+    let refused = options().create_from(&old, &new);
+    assert!(matches!(refused, Err(CreateError::InUse { .. })), "{refused:?}");
+    child.tell("read");
+    assert_eq!(child.hear(), "old");
+    assert!(child.end().success());
+    options().create_from(&old, &new).unwrap();
+}
+
+#[test]
+fn a_child_does_not_end_its_parents_channel_by_closing_it() {
+    let dir = common::dir();
+    let path = dir.path().join("0.kek");
+    let mut writer = options().create(&path).unwrap();
+    writer.append(b"one").unwrap();
+    // SAFETY: the child only looks at its copy of a value and exits.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let code = if matches!(writer.close_mapped(), Ok(None)) { 7 } else { 8 };
+            // SAFETY: ends this process at once, without running what its copy of the test harness would.
+            unsafe { nix::libc::_exit(code) };
+        }
+        ForkResult::Parent { child } => {
+            assert!(matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 7))));
+        }
+    }
+    writer.append(b"two").unwrap();
+    let channel = Channel::open(&path).unwrap();
+    assert_eq!((channel.records().count(), channel.end_point().unwrap().state), (2, State::Open));
+}
+
+#[test]
+fn on_a_full_disk_a_reused_file_keeps_the_space_that_it_has() {
+    let Some(mount) = Mount::memory("on_a_full_disk_a_reused_file_keeps_the_space_that_it_has", 1 << 20)
+    else {
+        return;
+    };
+    let options = || Writer::options().capacity(4 << 20).keep_space(true);
+    let (old, new) = (mount.path.join("old.kek"), mount.path.join("new.kek"));
+    let mut writer = options().create(&old).unwrap();
+    while writer.append(&[1; 1000]).is_ok() {}
+    let records = writer.next_sequence();
+    let mut mapping = writer.close_mapped().unwrap();
+    let len = old.metadata().unwrap().len();
+    // More than there is, all at once.
+    let mut writer = options().prepare(Prepare::All).create_from_mapped(&old, &mut mapping, &new).unwrap();
+    assert_eq!(new.metadata().unwrap().len(), len);
+    while writer.append(&[2; 1000]).is_ok() {}
+    assert_eq!(writer.next_sequence(), records);
+    drop(writer);
+    let channel = Channel::open(&new).unwrap();
+    assert!(channel.records().all(|record| record.unwrap()[..] == [2; 1000]));
+}
+
+#[test]
+fn a_reader_reads_the_same_whatever_it_was_told_to_prepare() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut writer = options().create(path(&dir, 0)).unwrap();
+    for number in 0..2000_u64 {
+        writer.append(&number.to_le_bytes()).unwrap();
+    }
+    for bytes in [0, 1, 4096, 10_000, CAPACITY, u64::MAX] {
+        let mut reader = open(&dir, 0, None);
+        for number in 0..2000_u64 {
+            if number % 300 == 0 {
+                reader.prepare(bytes);
+            }
+            assert_eq!(reader.try_next().unwrap().as_deref(), Some(&number.to_le_bytes()[..]));
+        }
+        assert!(reader.try_next().unwrap().is_none());
+    }
 }

@@ -80,7 +80,10 @@ impl Short {
         #[cfg(target_arch = "x86_64")]
         return !self.word.advance(!0, bytes);
         #[cfg(not(target_arch = "x86_64"))]
-        match self.never {}
+        {
+            let _ = bytes;
+            match self.never {}
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"*KEKBIT*";
 pub(crate) const VERSION: u64 = 2 << 48;
 /// Feature that readers must know: the format is a draft, and may still change under the same version.
 pub(crate) const DRAFT: u64 = 1;
+/// Where the salt lies.
+pub(crate) const SALT: u64 = 72;
 const ATTRIBUTES: usize = 224;
 const CRC: usize = 4092;
 /// Bytes that the attributes may take.
@@ -101,7 +103,7 @@ impl Header {
         put(&mut b, 48, self.timeout.to_le_bytes());
         put(&mut b, 56, self.created.to_le_bytes());
         put(&mut b, 64, self.first_sequence.to_le_bytes());
-        put(&mut b, 72, self.salt);
+        put(&mut b, SALT as usize, self.salt);
         put(&mut b, 88, self.boot_id);
         put(&mut b, 104, self.inode.to_le_bytes());
         let r = &self.regions;
@@ -184,7 +186,7 @@ impl Header {
         let attributes = Attributes::decode(&bytes[ATTRIBUTES..ATTRIBUTES + attributes_len])
             .map_err(FormatError::Header)?;
         let (mut salt, mut boot_id) = ([0; 16], [0; 16]);
-        salt.copy_from_slice(&bytes[72..88]);
+        salt.copy_from_slice(&bytes[SALT as usize..SALT as usize + 16]);
         boot_id.copy_from_slice(&bytes[88..104]);
         Ok(Header {
             version,

@@ -124,6 +124,11 @@ impl Map {
         self.advise(0, self.len(), MmapAdvise::MADV_HUGEPAGE)
     }
 
+    /// Takes [`Map::expect_streaming`] back.
+    pub(crate) fn expect_nothing(&self) -> Result<(), Errno> {
+        self.advise(0, self.len(), MmapAdvise::MADV_NOHUGEPAGE)
+    }
+
     /// Writes the pages that hold `[at, at + len)` to the storage and waits for it.
     pub(crate) fn sync(&self, at: u64, len: u64) -> Result<(), Errno> {
         assert!(at + len <= self.len());

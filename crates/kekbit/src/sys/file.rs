@@ -34,6 +34,11 @@ pub(crate) fn create_new(path: &Path) -> Result<File, Errno> {
     open_with(path, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL, 0o600)
 }
 
+/// Opens the file of `file` once more, for reading: another open file description, on which no lock lies.
+pub(crate) fn reopen_for_reading(file: &File) -> Result<File, Errno> {
+    open_with(&descriptor_path(file), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)
+}
+
 /// Opens a directory, to sync it.
 pub(crate) fn open_directory(path: &Path) -> Result<File, Errno> {
     open_with(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
