@@ -107,7 +107,7 @@ pub(crate) struct Cursor<P> {
     durable: u64,
     /// Whether the last step has stopped there.
     held_back: bool,
-    /// A header word's upper half less `least` is at most `span` for every record that may be taken unverified.
+    /// A header word's upper half less `least` is at most `span` for every record of a possible length.
     least: u32,
     span: u32,
 }

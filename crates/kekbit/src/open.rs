@@ -108,8 +108,9 @@ impl ReadOptions {
     /// # let dir = tempfile::tempdir()?;
     /// # let (old, new) = (dir.path().join("1.kek"), dir.path().join("2.kek"));
     /// let options = Writer::options().capacity(1 << 20).keep_space(true);
-    /// options.clone().create(&old)?.close()?;
+    /// let writer = options.clone().create(&old)?;
     /// let reader = Channel::open(&old)?.reader(Start::Beginning)?;
+    /// writer.close()?;
     /// let mut mapping = reader.into_mapping();
     ///
     /// let mut writer = options.create_from(&old, &new)?;

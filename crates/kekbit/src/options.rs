@@ -28,8 +28,8 @@ pub enum Durability {
     #[default]
     AtEnd,
     /// Whenever this long has passed since the last sync and something was appended: by a thread that belongs to the
-    /// writer, so that appending does not wait, but where the file needs more space, and with [`Prepare::Ahead`] not even
-    /// there. What a power cut can take is what was appended in that time, and during one sync. Also whenever `sync` is
+    /// writer, so that appending does not wait, but where the file needs more space, which with [`Prepare::Ahead`] that
+    /// thread sees to in time. What a power cut can take is what was appended in that time, and during one sync. Also whenever `sync` is
     /// called and at the end. Not zero.
     Interval(Duration),
     /// Before each append returns. Also whenever `sync` is called and at the end. Threads that append through a

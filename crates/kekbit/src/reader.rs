@@ -166,7 +166,7 @@ impl Reader {
     /// [`End::Unsynced`]. Of what was written in another boot everything counts as synced, since it has come from the
     /// disk; of a copy, what its slots say.
     ///
-    /// Reading costs one comparison more for each record, and a load for each sync.
+    /// Reading costs a load more for each sync.
     ///
     /// # Example: act only upon what cannot be lost
     ///
