@@ -200,7 +200,7 @@ where
 
     /// As [`Following::check_end`], where something is written that is not durable yet.
     fn check_unsynced(&mut self) -> Result<Option<End>, ReadError> {
-        if self.source.opened().writer_lives()? {
+        if self.source.opened().writer_may_sync()? {
             self.check_timeout();
         } else {
             // It may have synced between the look and its death: look again.

@@ -223,6 +223,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
             Verify::Never => false,
         },
         live,
+        locked: live,
         random: options.random,
         same_boot: live || same_boot,
         other_boot: !live && known && header.boot_id != boot && !options.crashed,
@@ -234,14 +235,14 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         front: None,
         header,
     };
-    // Of a channel that has ended a writer may keep the mapping, and its lock with it.
+    // Of a channel that has ended a writer may keep the mapping, and its lock with it; so it is the file that it wrote.
     if live && opened.has_terminal() {
-        (opened.live, opened.same_boot) = (false, same_boot);
+        opened.live = false;
         opened.verify = options.verify != Verify::Never;
         opened.reach = opened.data_len;
     }
     if !opened.live {
-        opened.believe(same_boot).opening("read", path)?;
+        opened.believe(opened.same_boot).opening("read", path)?;
     }
     Ok(opened)
 }

@@ -28,8 +28,10 @@ pub(crate) struct Opened {
     pub(crate) header: Header,
     pub(crate) layout: StageLayout,
     pub(crate) verify: bool,
-    /// Whether the writer lived when the channel was opened.
+    /// Whether the writer lived when the channel was opened, and the channel had not ended.
     pub(crate) live: bool,
+    /// Whether the writer's lock was held then.
+    pub(crate) locked: bool,
     pub(crate) random: bool,
     /// Whether the live words of the control region tell the truth: written in this boot, by a writer of this file.
     pub(crate) same_boot: bool,
@@ -161,7 +163,13 @@ impl Opened {
 
     /// Asks the kernel whether the writer lives.
     pub(crate) fn writer_lives(&self) -> Result<bool, ReadError> {
-        if !self.live {
+        Ok(self.live && self.writer_may_sync()?)
+    }
+
+    /// Asks the kernel whether the writer may still sync what it has written: it lives, or is just ending the channel, or
+    /// keeps the mapping of one that has ended.
+    pub(crate) fn writer_may_sync(&self) -> Result<bool, ReadError> {
+        if !self.locked {
             // It was dead already, and nobody can take its place.
             return Ok(false);
         }

@@ -11,8 +11,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use kekbit::{
-    Channel, CreateError, End, Mapping, Prepare, ReadError, Reader, SealError, Start, State, Verify, Wait,
-    Writer, WriterOptions,
+    Channel, CreateError, Durability, End, Mapping, Prepare, ReadError, Reader, SealError, Start, State,
+    Verify, Wait, Writer, WriterOptions,
 };
 use tempfile::TempDir;
 
@@ -198,6 +198,23 @@ fn a_closed_channel_whose_mapping_is_kept_is_closed_to_everybody() {
         assert!(reader.next(Wait::spin()).unwrap().is_some());
     }
     assert!(matches!(reader.next(Wait::spin()), Err(ReadError::Corrupt { .. })));
+}
+
+#[test]
+fn a_reader_of_what_is_durable_waits_for_the_sync_of_an_end_that_it_sees() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path(&dir, 0);
+    let mut writer = options().durability(Durability::Never).create(&path).unwrap();
+    writer.append(b"one").unwrap();
+    // The end is there, nothing is synced, and its writer is not gone: as in the middle of its last sync.
+    let mapping = writer.close_mapped().unwrap();
+    let mut reader = Channel::open(&path).unwrap().reader(Start::Beginning).unwrap();
+    reader.set_durable(true);
+    assert!(reader.next(Wait::spin().retries(10)).unwrap().is_none());
+    assert_eq!((reader.check_end().unwrap(), reader.end()), (None, None));
+    drop(mapping);
+    assert!(reader.next(common::patience()).unwrap().is_none());
+    assert_eq!(reader.end(), Some(End::Unsynced));
 }
 
 #[test]
