@@ -236,7 +236,7 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         header,
     };
     // Of a channel that has ended a writer may keep the mapping, and its lock with it; so it is the file that it wrote.
-    if live && opened.has_terminal() {
+    if live && opened.has_terminal().opening("read", path)? {
         opened.live = false;
         opened.verify = options.verify != Verify::Never;
         opened.reach = opened.data_len;

@@ -108,15 +108,17 @@ impl Opened {
     }
 
     /// Whether a terminal frame is in place, where the index says that it is.
-    pub(crate) fn has_terminal(&self) -> bool {
+    pub(crate) fn has_terminal(&self) -> io::Result<bool> {
         let last = self.last_entry(|_| true);
-        let word = self.words::<{ WORD as usize }>(self.header.regions.data + last.position);
-        last.mark == Mark::Terminal
-            && word.is_some_and(|word| {
-                let head = Head(u64::from_le_bytes(word));
-                let terminal = Kind::from_number(head.kind_number()).is_some_and(Kind::is_terminal);
-                terminal && head.check() == self.header.mixing().mix(last.position, head.kl())
-            })
+        if last.mark != Mark::Terminal {
+            return Ok(false);
+        }
+        let word = self.read_words::<{ WORD as usize }>(self.header.regions.data + last.position)?;
+        Ok(word.is_some_and(|word| {
+            let head = Head(u64::from_le_bytes(word));
+            let terminal = Kind::from_number(head.kind_number()).is_some_and(Kind::is_terminal);
+            terminal && head.check() == self.header.mixing().mix(last.position, head.kl())
+        }))
     }
 
     /// What the newer valid slot says of the synced tail; nothing valid is nothing synced.
