@@ -150,6 +150,9 @@ fn excuse(fault: &Fault) -> Option<&'static str> {
         "openat" if about("/proc/sys") || about("/proc/self/status") => KERNEL_TEXT,
         "read" => KERNEL_TEXT,
         "statx" if about("/proc/self/fd") => "a temporary name serves as well",
+        "openat" if about("/proc/self/fd") && about("O_RDONLY") => {
+            "for the mapping alone; the file's own description serves as well"
+        }
         "openat" if about("/proc/self/fd") && fault.once && is(&["ENOENT"]) => {
             "the temporary name serves as well"
         }
