@@ -10,7 +10,7 @@
 use crate::Position;
 use crate::error::ReadError;
 use crate::layout::crc::{Short, crc32c_padded};
-use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, batch_records, frame_len};
+use crate::layout::frame::{Checksum, Head, Kind, SHORT, Salt, WORD, batch_records, frame_len};
 use crate::publish::Place;
 
 /// What a reader may believe of a channel, found out when it is opened.
@@ -28,9 +28,6 @@ impl Belief {
     /// The writer lives, or did a moment ago.
     pub(crate) const LIVE: Belief = Belief { written: 0, sound: u64::MAX, believed: u64::MAX };
 }
-
-/// Payloads up to this length are checked by code without a call.
-const SHORT: u64 = 128;
 
 /// How a cursor checks what it finds.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::layout::crc::{Short, crc32c_padded};
-use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len, kind_and_length};
+use crate::layout::frame::{Checksum, Head, Kind, SHORT, Salt, WORD, frame_len, kind_and_length};
 use crate::memory::map::WriterView;
 use crate::memory::{Memory, WriteMemory};
 
@@ -82,9 +82,6 @@ enum ShortCheck {
     None,
     Crc32c(Short),
 }
-
-/// Records up to this length are published by code without a call. Longer ones are worth one.
-const SHORT: u64 = 128;
 
 impl<M: WriteMemory> Room<M> {
     /// A room at `tail`, a multiple of 8 whose word lies inside the memory and is reserved. It has no space yet.

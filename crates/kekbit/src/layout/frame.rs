@@ -96,6 +96,9 @@ impl Head {
     }
 }
 
+/// Payloads up to this length are short: copied and checked by code without a call. Longer ones are worth one.
+pub(crate) const SHORT: u64 = 128;
+
 /// Bytes that a frame with a payload of `len` bytes takes: header word, payload, padding.
 #[inline]
 pub(crate) const fn frame_len(len: u64) -> u64 {

@@ -21,6 +21,7 @@ use nix::sys::mman::{self, MapFlags, MmapAdvise, MsFlags, ProtFlags};
 
 use super::{Memory, WriteMemory, ordering};
 use crate::layout::PAGE;
+use crate::layout::frame::SHORT;
 
 /// What a mapping may be used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -384,7 +385,7 @@ impl WriteMemory for WriterView {
             // SAFETY: as above; aligned, since `at` is.
             unsafe { last.cast::<u64>().write(0) };
         }
-        if bytes.len() <= SHORT {
+        if bytes.len() as u64 <= SHORT {
             // SAFETY: mapped, and nobody else looks at these bytes, of which only this writer knows; none of its own
             // claims is alive, since they borrow it.
             let to = unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), bytes.len()) };
@@ -396,9 +397,6 @@ impl WriteMemory for WriterView {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
     }
 }
-
-/// Up to so many bytes are copied without a call.
-const SHORT: usize = 128;
 
 /// Copies up to [`SHORT`] bytes of one slice into another of the same length: in two halves that may overlap, without a loop and
 /// without a call.
@@ -418,7 +416,7 @@ fn copy_short(to: &mut [u8], from: &[u8]) {
         }
         true
     }
-    debug_assert!(to.len() == from.len() && from.len() <= SHORT);
+    debug_assert!(to.len() == from.len() && from.len() as u64 <= SHORT);
     let copied = match from.len() {
         64.. => ends::<64>(to, from),
         32.. => ends::<32>(to, from),
