@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .prepare(Prepare::All)
         .durability(Durability::Never);
     match operation.as_str() {
+        "poll" => poll(&options.create(path)?, path, records),
         "append-unchecked" => write("append", options.checksum(Checksum::None).create(path)?, len, records),
         "append-timestamp" => write("append", options.stage(Timestamp::nanos()).create(path)?, len, records),
         "append" | "append-with" | "batch" => write(operation, options.create(path)?, len, records),
@@ -65,6 +66,17 @@ fn write<C: Chain>(how: &str, mut writer: Writer<C>, len: usize, records: u64) -
         }
     }
     Ok(writer.close()?)
+}
+
+/// Polls a channel whose writer says nothing.
+fn poll(_writer: &Writer, path: &str, polls: u64) -> Result<(), Box<dyn Error>> {
+    let mut reader = Channel::open(path)?.reader(Start::Beginning)?;
+    for _ in 0..polls {
+        if black_box(reader.try_next()?).is_some() {
+            return Err("nobody has written anything".into());
+        }
+    }
+    Ok(())
 }
 
 fn read(how: &str, channel: &Channel, records: u64) -> Result<(), Box<dyn Error>> {

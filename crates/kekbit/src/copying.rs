@@ -292,6 +292,8 @@ impl Copied {
 impl Place for Copied {
     type Bytes<'a> = &'a [u8];
 
+    const SHOWS_NOW: bool = false;
+
     #[inline]
     fn at(&self) -> u64 {
         self.at

@@ -57,6 +57,17 @@ pub(crate) enum Step {
     Unsynced,
 }
 
+/// What a quick look has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Poll {
+    /// A record, now the current one.
+    Record,
+    /// Nothing yet, as a step would find.
+    Nothing,
+    /// Whatever a step finds.
+    Unclear,
+}
+
 /// What it means that nothing is written where the next frame would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Silence {
@@ -96,7 +107,7 @@ pub(crate) struct Cursor<P> {
     /// Position of the record that was taken last.
     taken: u64,
     rules: Rules,
-    /// Up to where the caller lets [`Cursor::take_record`] go.
+    /// Up to where the caller lets [`Cursor::poll`] go.
     limit: u64,
     /// The checksum of short records, if there is one, and the processor has it.
     short: Option<Short>,
@@ -131,7 +142,7 @@ impl<P: Place> Cursor<P> {
         cursor
     }
 
-    /// Lets [`Cursor::take_record`] take records up to `limit`, as far as they need no more than it looks at.
+    /// Lets [`Cursor::poll`] take records up to `limit`, as far as they need no more than it looks at.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
         // Where not everything is believed each record is looked at. A frame that ends at the durable tail, which lies
@@ -235,21 +246,25 @@ impl<P: Place> Cursor<P> {
         Ok(if self.is_written() { Silence::Broken } else { Silence::Final })
     }
 
-    /// Takes the next record if it is there, lies below the limit, and nothing speaks against it. Otherwise `false`, and
-    /// nothing: [`Cursor::step`] then tells.
+    /// Takes the next record if it is there, lies below the limit, and nothing speaks against it. Otherwise nothing has
+    /// happened, and [`Cursor::step`] tells more, unless there is nothing to tell.
     #[inline(always)]
-    pub(crate) fn take_record(&mut self) -> bool {
+    pub(crate) fn poll(&mut self) -> Poll {
         let (at, head) = (self.window.at(), self.window.head());
-        if head.kl().wrapping_sub(self.least) > self.span || !self.window.take_below_limit(head) {
-            return false;
+        if head.kl().wrapping_sub(self.least) > self.span {
+            let idle = head.0 == 0 && P::SHOWS_NOW && at >= self.rules.belief.written && !self.held_back;
+            return if idle { Poll::Nothing } else { Poll::Unclear };
+        }
+        if !self.window.take_below_limit(head) {
+            return Poll::Unclear;
         }
         if self.rules.verify && !self.is_sound(at, head) {
             self.window.move_to(at);
-            return false;
+            return Poll::Unclear;
         }
         self.taken = if at < self.batch.1 { self.batch.0 } else { at };
         self.sequence += 1;
-        true
+        Poll::Record
     }
 
     /// Whether the frame that was taken at `at` passes its check, or is an inner one of a batch, which passed as a whole.
@@ -271,7 +286,10 @@ impl<P: Place> Cursor<P> {
     /// Takes the next record, if there is one, or tells what there is instead.
     #[inline]
     pub(crate) fn step(&mut self, growth: &impl Growth<P>) -> Result<Step, ReadError> {
-        if self.take_record() { Ok(Step::Record) } else { self.step_surely(self.window.head(), growth) }
+        match self.poll() {
+            Poll::Record => Ok(Step::Record),
+            _ => self.step_surely(self.window.head(), growth),
+        }
     }
 
     /// Everything but a plain record that lies below the limit. What speaks against a frame is believed

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cursor::{Cursor, Silence, Step};
+use crate::cursor::{Cursor, Poll, Silence, Step};
 use crate::error::{ReadError, SeekError};
 use crate::layout::PAGE;
 use crate::opened::Source;
@@ -62,7 +62,7 @@ where
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
         if self.advance()? { Ok(Some(self.current())) } else { Ok(None) }
     }
@@ -75,7 +75,12 @@ where
     /// Takes the next record, if it is there. In a function of its own it costs a fifth more.
     #[inline(always)]
     fn advance(&mut self) -> Result<bool, ReadError> {
-        if self.cursor.take_record() { Ok(true) } else { self.advance_slowly() }
+        match self.cursor.poll() {
+            Poll::Record => Ok(true),
+            // An end that was found may no longer be one.
+            Poll::Nothing if self.end.is_none() => Ok(false),
+            _ => self.advance_slowly(),
+        }
     }
 
     #[cold]

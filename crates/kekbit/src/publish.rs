@@ -293,6 +293,9 @@ pub(crate) trait Place {
     where
         Self: 'a;
 
+    /// Whether [`Place::head`] shows what the file holds by now, and not what it held when it was copied.
+    const SHOWS_NOW: bool;
+
     fn at(&self) -> u64;
 
     /// The word at this place: a header word, or zero if nothing has been written yet.
@@ -366,6 +369,8 @@ impl<M: Memory> Place for Window<M> {
         = M::Bytes<'a>
     where
         M: 'a;
+
+    const SHOWS_NOW: bool = true;
 
     #[inline]
     fn at(&self) -> u64 {

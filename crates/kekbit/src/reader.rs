@@ -117,7 +117,7 @@ impl Reader {
     /// # Errors
     ///
     /// See [`ReadError`]. After [`ReadError::Corrupt`] the reader does not move on.
-    #[inline]
+    #[inline(always)]
     pub fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
         self.following.try_next()
     }

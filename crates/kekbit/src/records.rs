@@ -1,7 +1,7 @@
 //! The plain iterator over the records of a channel.
 
 use crate::channel::Channel;
-use crate::cursor::{Cursor, Step};
+use crate::cursor::{Cursor, Poll, Step};
 use crate::error::ReadError;
 use crate::memory::map::BorrowedView;
 use crate::publish::Window;
@@ -84,6 +84,6 @@ impl<'c> Iterator for Records<'c> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.cursor.take_record() { Some(Ok(self.current())) } else { self.next_slowly() }
+        if self.cursor.poll() == Poll::Record { Some(Ok(self.current())) } else { self.next_slowly() }
     }
 }
