@@ -339,6 +339,11 @@ impl Place for Copied {
     }
 
     #[inline]
+    fn taken_at(&self) -> u64 {
+        self.payload.0 - WORD
+    }
+
+    #[inline]
     fn payload(&self) -> &[u8] {
         let at = self.index(self.payload.0);
         &self.bytes[at..at + self.payload.1 as usize]

@@ -104,8 +104,6 @@ pub(crate) struct Cursor<P> {
     sequence: u64,
     /// Position of the batch that was entered last, and where it ends.
     batch: (u64, u64),
-    /// Position of the record that was taken last.
-    taken: u64,
     rules: Rules,
     /// Up to where the caller lets [`Cursor::poll`] go.
     limit: u64,
@@ -129,7 +127,6 @@ impl<P: Place> Cursor<P> {
             window,
             sequence: first_sequence,
             batch: (0, 0),
-            taken: 0,
             rules,
             limit: u64::MAX,
             short: Short::new().filter(|_| rules.checksum == Checksum::Crc32c),
@@ -212,7 +209,8 @@ impl<P: Place> Cursor<P> {
     /// Position of the current record.
     #[inline]
     pub(crate) fn record_position(&self) -> u64 {
-        self.taken
+        let at = self.window.taken_at();
+        if at < self.batch.1 { self.batch.0 } else { at }
     }
 
     /// The current record, as it is stored.
@@ -262,7 +260,6 @@ impl<P: Place> Cursor<P> {
             self.window.move_to(at);
             return Poll::Unclear;
         }
-        self.taken = if at < self.batch.1 { self.batch.0 } else { at };
         self.sequence += 1;
         Poll::Record
     }
@@ -348,7 +345,6 @@ impl<P: Place> Cursor<P> {
             if kind == Kind::Record && head.kl().wrapping_sub(self.least) > self.span {
                 return self.invalid("a record has an impossible length");
             }
-            let position = self.position();
             if !self.take(head, growth)? {
                 return self.invalid("a frame reaches past the end of the file");
             }
@@ -359,7 +355,6 @@ impl<P: Place> Cursor<P> {
             }
             match kind {
                 Kind::Record => {
-                    self.taken = position;
                     self.sequence += 1;
                     return Ok(Step::Record);
                 }

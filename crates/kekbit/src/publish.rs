@@ -165,7 +165,9 @@ impl<M: WriteMemory> Room<M> {
     /// Publishes `payload`, which is short and fits, as a record. Makes no call, so that it needs no stack.
     #[inline(never)]
     fn put_short(&mut self, payload: &[u8]) -> u64 {
-        assert!(payload.len() <= SHORT as usize);
+        if payload.len() > SHORT as usize {
+            return self.put(Kind::Record, payload);
+        }
         let crc = self.short_crc(payload);
         // SAFETY: it fits, as in `put`.
         unsafe { self.memory.fill(self.tail + WORD, payload) };
@@ -318,6 +320,9 @@ pub(crate) trait Place {
     /// Moves to `at`, if a word can be there.
     fn move_to(&mut self, at: u64) -> bool;
 
+    /// Where the frame begins that was taken last.
+    fn taken_at(&self) -> u64;
+
     /// The payload that was taken last.
     fn payload(&self) -> Self::Bytes<'_>;
 }
@@ -419,6 +424,11 @@ impl<M: Memory> Place for Window<M> {
 
     fn enter(&mut self) -> bool {
         self.payload.1 >= WORD && self.move_to(self.payload.0 + WORD)
+    }
+
+    #[inline]
+    fn taken_at(&self) -> u64 {
+        self.payload.0 - WORD
     }
 
     #[inline]

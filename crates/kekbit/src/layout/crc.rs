@@ -272,6 +272,24 @@ mod x86 {
             state
         }
 
+        /// Feeds four words into the register, each by one instruction that loads it, too.
+        #[inline(always)]
+        fn next_four(self, mut state: u64, words: &[[u8; 8]; 4]) -> u64 {
+            // SAFETY: as in `next`; and it reads these 32 bytes.
+            unsafe {
+                asm!(
+                    "crc32 {state}, qword ptr [{words}]",
+                    "crc32 {state}, qword ptr [{words} + 8]",
+                    "crc32 {state}, qword ptr [{words} + 16]",
+                    "crc32 {state}, qword ptr [{words} + 24]",
+                    state = inout(reg) state,
+                    words = in(reg) words,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            state
+        }
+
         /// One word after the other: the code for short payloads, where setting up lanes costs more
         /// than it saves.
         #[inline(always)]
@@ -286,8 +304,8 @@ mod x86 {
             let next = |state, word: &[u8; 8]| self.next(state, u64::from_le_bytes(*word));
             // By fours, and without a loop for what is left: most records are short.
             let (fours, rest) = words.as_chunks::<4>();
-            for [a, b, c, d] in fours {
-                state = next(next(next(next(state, a), b), c), d);
+            for four in fours {
+                state = self.next_four(state, four);
             }
             let (twos, one) = rest.as_chunks::<2>();
             if let [[a, b], ..] = twos {
