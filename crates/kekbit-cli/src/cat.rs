@@ -1,5 +1,6 @@
 //! `kek cat`: prints the records that are there.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -73,20 +74,21 @@ impl CatArgs {
         }
         let mut shown = 0;
         source.seek(self.from)?;
-        while let Some(record) = source.try_next()? {
+        source.try_for_each(|record| {
             if record.sequence() >= end {
-                break;
+                return Ok(ControlFlow::Break(()));
             }
-            output.record(&record)?;
+            output.record(record)?;
             let at = record.position().offset();
             if at >= shown {
                 progress.set_position(at);
                 shown = at + PROGRESS_STEP;
             }
             left -= 1;
-            if left == 0 {
-                return Ok(());
-            }
+            Ok::<_, Failure>(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if left == 0 {
+            return Ok(());
         }
         mention_torn(source);
         Ok(())
