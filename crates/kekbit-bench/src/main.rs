@@ -21,6 +21,7 @@ mod crc;
 mod durable;
 mod figures;
 mod goals;
+mod hiccups;
 mod histogram;
 mod once;
 mod part;
@@ -63,6 +64,8 @@ enum Command {
     Durable(durable::DurableArgs),
     /// What a sync of one record makes the device write.
     SyncBytes(durable::SyncBytesArgs),
+    /// What the machine itself does to latencies.
+    Hiccups(hiccups::HiccupsArgs),
     /// Appends once through one peer, then reads once: for `strace -c`, `valgrind --tool=callgrind` and `perf`.
     Once(once::OnceArgs),
     #[command(hide = true)]
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Machine(args) => report::describe_machine(&args),
         Command::Durable(args) => durable::run(&args),
         Command::SyncBytes(args) => durable::sync_bytes(&args),
+        Command::Hiccups(args) => hiccups::run(&args),
         Command::Once(args) => once::run(&args),
         Command::Role(role) => roles::run(&role),
         Command::Alone(alone) => alone::run(&alone),
