@@ -93,7 +93,7 @@ impl<'w, C: Chain> Batch<'w, C> {
             return Err(AppendError::BatchTooLong { len: used, limit });
         }
         if !pen.room.may_begin(used) {
-            pen.make_room(used)?;
+            pen.make_room_keeping(used, self.used)?;
         }
         let sequence = pen.sequence + u64::from(self.count);
         let mut cx = AppendContext::new(sequence, &mut pen.clock);
@@ -121,7 +121,7 @@ impl<'w, C: Chain> Batch<'w, C> {
         }
         // Nothing can have been appended since, so there is still room, unless a push has found the channel full.
         if !writer.pen.room.may_begin(self.used) {
-            writer.pen.make_room(self.used)?;
+            writer.pen.make_room_keeping(self.used, self.used)?;
         }
         let space = writer.pen.room.space(self.used).expect("every push made room");
         put(space, 0, u64::from(self.count).to_le_bytes());

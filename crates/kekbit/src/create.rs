@@ -113,7 +113,18 @@ impl<C: Chain> WriterOptions<C> {
         mapping: &mut Option<Mapping>,
         path: &Path,
     ) -> Result<Writer<C>, CreateError> {
-        let mut header = self.header(path)?;
+        let pen = self.reuse_nameless(self.header(path)?, retired, mapping, path)?.name(path)?;
+        Ok(Writer::new(pen, self.chain))
+    }
+
+    /// Creates a channel with this header in the file of a retired one, for the name `path`, but without it.
+    pub(crate) fn reuse_nameless(
+        &self,
+        mut header: Header,
+        retired: &Path,
+        mapping: &mut Option<Mapping>,
+        path: &Path,
+    ) -> Result<Nameless, CreateError> {
         if path.symlink_metadata().is_ok() {
             return Err(CreateError::AlreadyExists { path: path.to_owned() });
         }
@@ -156,8 +167,7 @@ impl<C: Chain> WriterOptions<C> {
         }
         // Header, control, index and the first word; what is behind is stale by its salt.
         file::write_zeros(&unnamed.file, 0, clear).creating("clear", path)?;
-        let pen = self.establish(unnamed, header, path, Origin::Reused { original, mapping })?.name(path)?;
-        Ok(Writer::new(pen, self.chain))
+        self.establish(unnamed, header, path, Origin::Reused { original, mapping })
     }
 
     fn check_file_system(&self, file: &File, path: &Path) -> Result<file::FileSystem, CreateError> {
@@ -279,10 +289,12 @@ impl<C: Chain> WriterOptions<C> {
             pen.keep_space();
         }
         pen.prepare_at_creation().creating("start the preparing thread of", path)?;
-        pen.start_ticker().creating("start the syncing thread of", path)?;
+        if !self.joins_journal {
+            pen.start_ticker().creating("start the syncing thread of", path)?;
+        }
         // Opened before there is anything to be undone.
         let directory = match self.durability {
-            Durability::Never => None,
+            Durability::Never if !self.joins_journal => None,
             _ => {
                 Some(file::open_directory(file::directory_of(path)).creating("open the directory of", path)?)
             }
@@ -337,6 +349,16 @@ impl Nameless {
             return Err(error).creating("sync the directory of", path);
         }
         Ok(self.pen)
+    }
+
+    /// Gives the channel the name `path`, unless something has it already, and says in its header that it begins at the time
+    /// `now`, with the record `first`. Neither is synced: the first sync of the channel will do so, and before it nothing of the channel is
+    /// durable.
+    pub(crate) fn begin(self, first: u64, now: u64, path: &Path) -> Result<Pen, CreateError> {
+        let Nameless { mut pen, unnamed, directory } = self;
+        pen.begin(first, now, directory);
+        unnamed.name(path).creating("name", path)?;
+        Ok(pen)
     }
 }
 

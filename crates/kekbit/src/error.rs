@@ -516,3 +516,8 @@ impl<T, E: Into<io::Error>> Attempt<T> for Result<T, E> {
 pub(crate) fn is_no_space(errno: Errno) -> bool {
     matches!(errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)
 }
+
+/// The same of an error of any kind.
+pub(crate) fn is_no_space_error(error: &io::Error) -> bool {
+    error.raw_os_error().map(Errno::from_raw).is_some_and(is_no_space)
+}

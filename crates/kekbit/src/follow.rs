@@ -74,7 +74,7 @@ where
 
     /// Takes the next record, if it is there. In a function of its own it costs a fifth more.
     #[inline(always)]
-    fn advance(&mut self) -> Result<bool, ReadError> {
+    pub(crate) fn advance(&mut self) -> Result<bool, ReadError> {
         match self.cursor.poll() {
             Poll::Record => Ok(true),
             // An end that was found may no longer be one.
@@ -132,7 +132,7 @@ where
     }
 
     #[inline]
-    fn current(&self) -> Record<'_> {
+    pub(crate) fn current(&self) -> Record<'_> {
         let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
         self.source.record(self.cursor.record(), position, sequence)
     }
@@ -170,6 +170,11 @@ where
                 }
             }
         }
+    }
+
+    /// Whether nothing is to be passed over any more.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.skip == Skip::None
     }
 
     /// Whether nothing can come any more, whoever is asked.

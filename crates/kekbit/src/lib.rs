@@ -63,6 +63,7 @@ mod pen;
 mod space;
 mod sync_handle;
 mod syncer;
+mod syncs;
 mod writer;
 
 mod batch;
@@ -87,6 +88,8 @@ mod seek;
 mod survey;
 mod wait;
 
+mod journal;
+
 #[cfg(test)]
 mod loom_tests;
 
@@ -106,6 +109,10 @@ pub use error::{
     SyncError,
 };
 pub use handler::{AppendContext, Chain, Field, Handler, Push, Stage, StageError, StageInfo};
+pub use journal::{
+    CursorError, CursorInfo, Journal, JournalError, JournalOptions, JournalReadError, JournalReader,
+    JournalSettings, NamedCursor, Period, Roll,
+};
 pub use layout::frame::Checksum;
 pub use mapping::Mapping;
 pub use open::{ReadOptions, Verify};

@@ -41,6 +41,16 @@ impl Mapping {
         Ok(Mapping { map, device: file.dev(), inode: file.ino(), present })
     }
 
+    /// Bytes that are mapped.
+    pub(crate) fn len(&self) -> u64 {
+        self.map.len()
+    }
+
+    /// Whether it maps the file with this metadata.
+    pub(crate) fn is_of(&self, file: &Metadata) -> bool {
+        (file.dev(), file.ino()) == (self.device, self.inode)
+    }
+
     /// Whether it maps the first `len` bytes of the file with this metadata for `access`, in this process.
     pub(crate) fn fits(&self, file: &Metadata, access: Access, len: u64) -> bool {
         // A writer's ends with its channel; what a reader's has beyond is never looked at.
@@ -48,10 +58,7 @@ impl Mapping {
             Access::Write => self.map.len() == len,
             Access::Read => self.map.len() >= len,
         };
-        self.map.is_of_this_process()
-            && self.map.access() == access
-            && long_enough
-            && (file.dev(), file.ino()) == (self.device, self.inode)
+        self.map.is_of_this_process() && self.map.access() == access && long_enough && self.is_of(file)
     }
 
     /// The mapping, and how many bytes of the data region are present.

@@ -147,6 +147,8 @@ pub struct WriterOptions<C = ()> {
     pub(crate) prepare: Prepare,
     pub(crate) keep_space: bool,
     pub(crate) force: bool,
+    /// Whether the channel is one of a journal, which has threads and syncs of its own.
+    pub(crate) joins_journal: bool,
     pub(crate) chain: C,
 }
 
@@ -167,6 +169,7 @@ impl Default for WriterOptions {
             prepare: Prepare::default(),
             keep_space: false,
             force: false,
+            joins_journal: false,
             chain: (),
         }
     }
@@ -302,8 +305,13 @@ impl<C: Chain> WriterOptions<C> {
     where
         C: Push<H>,
     {
+        self.map_chain(|chain| chain.push(handler))
+    }
+
+    /// The same options with another chain, which `map` makes of this one.
+    pub(crate) fn map_chain<D>(self, map: impl FnOnce(C) -> D) -> WriterOptions<D> {
         WriterOptions {
-            chain: self.chain.push(handler),
+            chain: map(self.chain),
             capacity: self.capacity,
             max_record_len: self.max_record_len,
             timeout: self.timeout,
@@ -318,6 +326,7 @@ impl<C: Chain> WriterOptions<C> {
             prepare: self.prepare,
             keep_space: self.keep_space,
             force: self.force,
+            joins_journal: self.joins_journal,
         }
     }
 

@@ -4,6 +4,7 @@
 //! frame does not fit below the limit, does whatever is due there (reserve space, prepare pages, write an entry of the
 //! index or the trail), and sets the next limit. The sealer of an abandoned channel uses the same code for its end.
 
+use std::fmt::Debug;
 use std::fs::{File, Metadata};
 use std::io;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::options::{Durability, Prepare};
 use crate::publish::Room;
 use crate::space::{Space, SpaceStart};
 use crate::sync_handle::Ticker;
-use crate::syncer::{Syncer, SyncerStart};
+use crate::syncer::{Ending, Syncer, SyncerStart};
+use crate::syncs::Syncs;
 use crate::sys::file::file_system;
 use crate::time::Clock;
 
@@ -33,6 +35,10 @@ pub(crate) struct Pen {
     /// `None` while it may go on, else how it ended.
     ended: Option<Kind>,
     syncer: Arc<Syncer>,
+    /// This channel's syncer, behind those of a journal's earlier channels.
+    syncs: Arc<Syncs>,
+    /// Of a journal's writer: where it goes on.
+    successors: Option<Box<dyn Successors>>,
     /// Syncs at an interval, if that is the policy.
     ticker: Option<Ticker>,
     map: Arc<Map>,
@@ -50,6 +56,28 @@ pub(crate) struct Pen {
     trailed_at: Option<u64>,
     index_used: u64,
     trail_used: u64,
+}
+
+/// Where a journal's writer goes on when its channel is at its end. Asked off the hot path only.
+pub(crate) trait Successors: Debug + Send {
+    /// Whether the channel's time is over, however much room it has.
+    fn is_due(&self) -> bool;
+
+    /// The writer is at `tail` of a channel with this capacity.
+    fn tell(&mut self, tail: u64, capacity: u64);
+
+    /// The channel that follows, with the record `first`, and begins at the time `now`: it has its name, and at least `room` bytes of
+    /// data are reserved. If there is none, nothing has happened.
+    fn successor(&mut self, first: u64, now: u64, room: u64) -> Result<Pen, AppendError>;
+
+    /// The channel of `old` has ended, as `ending` says, and `new` follows it.
+    fn retire(&mut self, old: Pen, ending: Ending, new: &Pen) -> Result<(), SyncError>;
+
+    /// The channel that begins with `first` has ended, and nothing is in it: its name will be needed.
+    fn discard(&self, first: u64);
+
+    /// Gives up what is no longer kept.
+    fn retain(&self);
 }
 
 /// Where a pen begins to write.
@@ -90,6 +118,7 @@ impl Pen {
             sparing: syncs_each,
         };
         let syncer = Arc::new(Syncer::new(&map, &header, Arc::clone(room.gate()), from));
+        let syncs = Arc::new(Syncs::new(Arc::clone(&syncer), start.sequence));
         // Each sync makes the pages that it writes fault again.
         let prepare = if syncs_each { Prepare::OnDemand } else { prepare };
         let space = Space::new(SpaceStart {
@@ -110,6 +139,8 @@ impl Pen {
             clock: Clock::default(),
             ended: None,
             syncer,
+            syncs,
+            successors: None,
             ticker: None,
             map,
             space,
@@ -141,6 +172,23 @@ impl Pen {
         &self.syncer
     }
 
+    /// What makes durable whatever was appended, in a journal's earlier channels, too.
+    pub(crate) fn syncs(&self) -> &Arc<Syncs> {
+        &self.syncs
+    }
+
+    /// Goes on in another channel whenever this one is at its end.
+    pub(crate) fn join_journal(&mut self, successors: Box<dyn Successors>) {
+        self.successors = Some(successors);
+    }
+
+    /// Gives up what the journal no longer keeps.
+    pub(crate) fn retain(&self) {
+        if let Some(successors) = &self.successors {
+            successors.retain();
+        }
+    }
+
     /// Leaves the file as long as it is at the end.
     pub(crate) fn keep_space(&mut self) {
         self.keeps_space = true;
@@ -154,7 +202,7 @@ impl Pen {
     /// Starts what the policy asks for beside the writer.
     pub(crate) fn start_ticker(&mut self) -> io::Result<()> {
         if let Durability::Interval(interval) = self.durability {
-            self.ticker = Some(Ticker::start(&self.syncer, interval)?);
+            self.ticker = Some(Ticker::start(&self.syncs, interval)?);
         }
         Ok(())
     }
@@ -206,6 +254,10 @@ impl Pen {
         let tail = self.room.tail();
         self.syncer.tell_tail(tail);
         let need = tail + frame_len(len) + WORD;
+        if self.must_roll(tail, need) {
+            self.roll(frame_len(len) + WORD)?;
+            return self.make_room(len);
+        }
         if need > self.header.capacity {
             return match self.end(Kind::Full) {
                 Ok(()) | Err(SyncError::Trim { .. }) => {
@@ -231,7 +283,99 @@ impl Pen {
         let due = |next: u64, step: u64| if next >= need { next } else { need + step / 2 };
         let due = due(self.next_index, interval).min(due(self.next_trail, TRAIL_STEP));
         self.room.set_limit(ready.min(due).max(need), !self.syncs_each);
+        if let Some(successors) = &mut self.successors {
+            successors.tell(tail, self.header.capacity);
+            if tail > 0 && successors.is_due() {
+                // It has become so since.
+                self.room.gate().pause();
+            }
+        }
         Ok(())
+    }
+
+    /// The same for a frame of whose payload the first `begun` bytes are in place already: they go along where it goes.
+    pub(crate) fn make_room_keeping(&mut self, len: u64, begun: u64) -> Result<(), AppendError> {
+        if self.successors.is_none() {
+            return self.make_room(len);
+        }
+        let (first, kept) = (self.header.first_sequence, self.room.own_space(begun).map(<[u8]>::to_vec));
+        self.make_room(len)?;
+        if let Some(kept) = kept.filter(|_| self.header.first_sequence != first) {
+            self.room.space(begun).expect("there is room for more").copy_from_slice(&kept);
+        }
+        Ok(())
+    }
+
+    /// Whether what is next belongs to another channel of the journal. No channel is left empty.
+    fn must_roll(&self, tail: u64, need: u64) -> bool {
+        self.successors
+            .as_ref()
+            .is_some_and(|roller| need > self.header.capacity || (tail > 0 && roller.is_due()))
+    }
+
+    /// Goes on in the next channel, where the next `room` bytes are reserved: that gets its name, then this one ends. If there is none,
+    /// nothing has happened.
+    pub(crate) fn roll(&mut self, room: u64) -> Result<(), AppendError> {
+        if let Some(errno) = self.syncer.failure() {
+            return Err(AppendError::Poisoned { source: errno.into() });
+        }
+        if self.ended.is_some() {
+            return Err(AppendError::Closed);
+        }
+        let Some(mut successors) = self.successors.take() else { return Ok(()) };
+        let mut next = match successors.successor(self.sequence, self.clock.now(), room) {
+            Ok(next) => next,
+            Err(error) => {
+                self.successors = Some(successors);
+                return Err(error);
+            }
+        };
+        // In this order: whoever finds the terminal finds the successor.
+        let ending = self.end_for_successor();
+        // What belongs to the writer goes with it.
+        next.clock = std::mem::take(&mut self.clock);
+        next.syncs = Arc::clone(&self.syncs);
+        next.ticker = self.ticker.take();
+        next.syncs_each = self.syncs_each;
+        let old = std::mem::replace(self, next);
+        let retired = successors.retire(old, ending, self);
+        self.successors = Some(successors);
+        retired.map_err(|error| AppendError::Poisoned { source: error.into_source() })
+    }
+
+    /// Ends a channel that has a successor: the terminal frame, and nothing that takes time.
+    fn end_for_successor(&mut self) -> Ending {
+        let entry = self.entry(Mark::Terminal);
+        let at = self.header.regions.index + self.index_used * ENTRY;
+        self.room.end(Kind::Closed);
+        self.ended = Some(Kind::Closed);
+        Ending { end: self.end_of_data(), entry: (at, entry) }
+    }
+
+    /// The header says that the channel begins at the time `now`, with the record `first`, and the first sync will make that durable, and the
+    /// name in `directory`. Nobody has seen the channel yet.
+    pub(crate) fn begin(&mut self, first: u64, now: u64, directory: Option<File>) {
+        assert_eq!(self.room.tail(), 0);
+        self.header.first_sequence = first;
+        self.header.created = now;
+        self.sequence = first;
+        let page =
+            self.header.encode().expect("it has been encoded before, and its numbers have no other length");
+        self.map.store_words(0, &page);
+        self.map.store(self.header.regions.control + HEARTBEAT, self.header.created);
+        if let Some(directory) = directory {
+            self.syncer.settle_first(directory);
+        }
+    }
+
+    /// Makes the first `room` bytes ready, of a channel in which nothing is yet.
+    pub(crate) fn reserve_first(&mut self, room: u64) -> Result<(), AppendError> {
+        self.space.make_ready(self.room.tail(), self.room.tail() + room).map(drop)
+    }
+
+    /// Sequence of the first record, and when the channel was created.
+    pub(crate) fn begun(&self) -> (u64, u64) {
+        (self.header.first_sequence, self.header.created)
     }
 
     fn entry(&mut self, mark: Mark) -> [u8; ENTRY as usize] {
@@ -279,6 +423,7 @@ impl Pen {
 
     /// Makes everything that was appended durable. A failure poisons the pen for good.
     pub(crate) fn sync(&mut self) -> Result<(), SyncError> {
+        self.syncs.settle()?;
         self.syncer.tell_tail(self.room.tail());
         self.syncer.sync_to(self.end_of_data(), false)
     }
@@ -293,6 +438,9 @@ impl Pen {
     pub(crate) fn end(&mut self, kind: Kind) -> Result<(), SyncError> {
         let goes_on = self.ended.is_none();
         self.end_untrimmed(kind)?;
+        if let Some(successors) = self.successors.as_ref().filter(|_| goes_on && self.room.tail() == 0) {
+            successors.discard(self.header.first_sequence);
+        }
         if goes_on && !self.keeps_space {
             self.trim()
         } else {
@@ -314,7 +462,10 @@ impl Pen {
         self.ended = Some(kind);
         match self.durability {
             Durability::Never => Ok(()),
-            _ => self.syncer.finish(self.end_of_data()),
+            _ => {
+                self.syncs.settle()?;
+                self.syncer.finish(self.end_of_data())
+            }
         }
     }
 

@@ -51,6 +51,12 @@ impl Gate {
         }
     }
 
+    /// Lets the next append take the slow path, where it looks what is wanted of it.
+    pub(crate) fn pause(&self) {
+        self.append.store(0, Ordering::SeqCst);
+        self.claim.store(0, Ordering::SeqCst);
+    }
+
     /// Shuts it for good.
     pub(crate) fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);

@@ -218,6 +218,23 @@ impl Reader {
         source.into_mapping()
     }
 
+    /// Takes the next record, if it is there: it is then the current one.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self) -> Result<bool, ReadError> {
+        self.following.advance()
+    }
+
+    /// The record that was taken last.
+    #[inline]
+    pub(crate) fn current(&self) -> Record<'_> {
+        self.following.current()
+    }
+
+    /// Whether the place where reading was to begin has been found.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.following.has_begun()
+    }
+
     /// Position of the next record, or of the batch that it is part of.
     pub fn position(&self) -> Position {
         Position::new(self.following.cursor.position())

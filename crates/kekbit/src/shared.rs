@@ -124,13 +124,14 @@ impl<C: Chain> SharedWriter<C> {
                 }
             };
             let writer = guard.as_mut().ok_or(SharedError::Append(AppendError::Closed))?;
-            let before = writer.tail();
+            let before = writer.next_sequence();
             let done = act(writer);
-            let last = Position::new(writer.tail().offset().saturating_sub(1));
-            let appended = writer.tail() > before;
+            let position = Position::new(writer.tail().offset().saturating_sub(1));
+            let appended = writer.next_sequence() > before;
+            let last = Appended { position, sequence: writer.next_sequence().saturating_sub(1) };
             drop(guard);
             if self.syncs_each && appended {
-                let synced = self.handle.wait_for(last);
+                let synced = self.handle.wait_for_record(last);
                 synced.map_err(|error| AppendError::Sync { source: error.into_source() })?;
             }
             return Ok(done);

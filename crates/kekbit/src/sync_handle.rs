@@ -9,7 +9,8 @@ use std::{io, thread};
 
 use crate::Position;
 use crate::error::SyncError;
-use crate::syncer::Syncer;
+use crate::syncs::Syncs;
+use crate::writer::Appended;
 
 /// Makes records durable and waits for it, from any thread, while the writer goes on appending. Made by
 /// [`Writer::sync_handle`](crate::Writer::sync_handle); cloning it is cheap.
@@ -44,12 +45,12 @@ use crate::syncer::Syncer;
 /// ```
 #[derive(Clone)]
 pub struct SyncHandle {
-    syncer: Arc<Syncer>,
+    syncs: Arc<Syncs>,
 }
 
 impl SyncHandle {
-    pub(crate) fn new(syncer: Arc<Syncer>) -> SyncHandle {
-        SyncHandle { syncer }
+    pub(crate) fn new(syncs: Arc<Syncs>) -> SyncHandle {
+        SyncHandle { syncs }
     }
 
     /// Makes everything durable that was appended before, and returns the synced tail.
@@ -59,26 +60,37 @@ impl SyncHandle {
     /// [`SyncError::Failed`]: then the writer is poisoned, and everything since the last successful sync may be lost.
     /// [`SyncError::Gone`] if there is something to be synced, but the writer has gone.
     pub fn sync(&self) -> Result<Position, SyncError> {
-        self.syncer.sync_appended().map(Position::new)
+        self.syncs.sync().map(Position::new)
     }
 
-    /// Waits until the record at `position` is durable, and syncs if nobody else does. Returns the synced tail.
+    /// Waits until the record at `position` is durable, and syncs if nobody else does. Returns the synced tail. Of a journal, whose
+    /// channels have each positions of their own, everything becomes durable: there is [`SyncHandle::wait_for_record`].
     ///
     /// # Errors
     ///
     /// As [`SyncHandle::sync`]; [`SyncError::NotAppended`] if no record is there yet.
     pub fn wait_for(&self, position: Position) -> Result<Position, SyncError> {
-        self.syncer.sync_past(position.offset()).map(Position::new)
+        self.syncs.wait_for_position(position.offset()).map(Position::new)
+    }
+
+    /// Waits until the record that was appended is durable, and syncs if nobody else does: also of a journal, whichever
+    /// of its channels it is in.
+    ///
+    /// # Errors
+    ///
+    /// As [`SyncHandle::wait_for`].
+    pub fn wait_for_record(&self, appended: Appended) -> Result<(), SyncError> {
+        self.syncs.wait_for(appended)
     }
 
     /// Up to where the records are known to be durable. Does not sync.
     pub fn synced_tail(&self) -> Position {
-        Position::new(self.syncer.synced())
+        Position::new(self.syncs.current().synced())
     }
 
     /// The error of the sync that has failed, which has poisoned the writer for good.
     pub fn failure(&self) -> Option<io::Error> {
-        self.syncer.failure().map(io::Error::from)
+        self.syncs.current().failure().map(io::Error::from)
     }
 }
 
@@ -98,12 +110,12 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    pub(crate) fn start(syncer: &Arc<Syncer>, interval: Duration) -> io::Result<Ticker> {
+    pub(crate) fn start(syncs: &Arc<Syncs>, interval: Duration) -> io::Result<Ticker> {
         let (stop, stopped) = channel();
-        let syncer: Weak<Syncer> = Arc::downgrade(syncer);
+        let syncs: Weak<Syncs> = Arc::downgrade(syncs);
         let thread = thread::Builder::new().name("kekbit-sync".to_owned()).spawn(move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                let synced = syncer.upgrade().map(|syncer| syncer.sync_appended());
+                let synced = syncs.upgrade().map(|syncs| syncs.sync());
                 // A failure poisons the writer, which reports it.
                 if !matches!(synced, Some(Ok(_))) {
                     return;

@@ -14,6 +14,7 @@
 //!
 //! It never keeps the mapping alive, on which the writer's lock lies: with the writer gone there is nothing to be synced.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -23,10 +24,12 @@ use nix::errno::Errno;
 use crate::error::SyncError;
 use crate::layout::PAGE;
 use crate::layout::control::{SLOTS, SYNCED, Slot};
+use crate::layout::entry::ENTRY;
 use crate::layout::frame::{Checksum, Head, Kind, Salt, WORD, frame_len};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
 use crate::publish::Gate;
+use crate::sys::file;
 use crate::sys::interruption::uninterrupted;
 
 /// With [`crate::Durability::Each`] the control page is part of every so many syncs only: of a sync of a few bytes it
@@ -61,6 +64,8 @@ struct State {
     slot_counter: u64,
     syncs_since_slot: u32,
     failed: Option<Errno>,
+    /// The directory in which the file got its name, while neither name nor header is synced.
+    directory: Option<Arc<File>>,
     /// Whether the channel has ended and all of it is synced.
     finished: bool,
     /// Whether somebody has the turn.
@@ -79,6 +84,15 @@ enum Extent {
     Data,
     /// Control page and index, with a slot that tells of the sync before.
     Whole,
+}
+
+/// The end of a channel that has a successor, of which its index does not tell yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// Position behind the terminal.
+    pub(crate) end: u64,
+    /// The entry that will tell of it, and where it goes.
+    pub(crate) entry: (u64, [u8; ENTRY as usize]),
 }
 
 /// Where a syncer begins.
@@ -108,6 +122,7 @@ impl Syncer {
                 slot_counter: start.slot_counter,
                 syncs_since_slot: 0,
                 failed: None,
+                directory: None,
                 finished: false,
                 taken: false,
                 waiting: 0,
@@ -246,6 +261,42 @@ impl Syncer {
         Ok(())
     }
 
+    /// The same for a channel that has a successor by now, whose writer has not synced it. Until everything else is durable the
+    /// index does not tell of the end, which would vouch for all before it.
+    pub(crate) fn settle(&self, &Ending { end, entry: (at, entry) }: &Ending) -> Result<(), SyncError> {
+        let turn = self.turn()?;
+        turn.sync(end, Extent::Whole)?;
+        turn.map.store_words(at, &entry);
+        turn.attempt(|map| map.sync(at, ENTRY))?;
+        turn.confirm(end)?;
+        turn.announce(end);
+        turn.state().finished = true;
+        Ok(())
+    }
+
+    /// Nothing can become durable any more, since something before it cannot.
+    pub(crate) fn fail(&self, errno: Errno) {
+        self.state().failed.get_or_insert(errno);
+        self.gate.shut();
+    }
+
+    /// The file has a name in `directory` and a header, neither of which is synced: the first sync does that, too.
+    pub(crate) fn settle_first(&self, directory: File) {
+        self.state().directory = Some(Arc::new(directory));
+    }
+
+    /// Whether the writer is there, and has appended something.
+    pub(crate) fn has_begun(&self) -> bool {
+        let first =
+            self.map().ok().and_then(|map| Kind::from_number(Head(map.word(self.data)).kind_number()));
+        first.is_some_and(|kind| !kind.is_terminal())
+    }
+
+    /// What another thread shuts to stop the writer.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Writes `[from, to)` of the file to the storage, of which no record is part.
     pub(crate) fn sync_space(&self, from: u64, to: u64) -> Result<(), SyncError> {
         let turn = self.turn()?;
@@ -318,6 +369,12 @@ impl<'s> Turn<'s> {
     /// Syncs everything before `end`; only then the synced tail is there.
     fn sync(&self, end: u64, extent: Extent) -> Result<(), SyncError> {
         let Syncer { control, data, .. } = *self.syncer;
+        let directory = self.state().directory.clone();
+        if let Some(directory) = directory {
+            self.attempt(|map| map.sync(0, PAGE))?;
+            self.attempt(|_| file::sync(&directory))?;
+            self.state().directory = None;
+        }
         let mut state = self.state();
         let from = match extent {
             Extent::Data => {

@@ -202,7 +202,7 @@ impl<C: Chain> Writer<C> {
 
     /// A handle with which other threads make records durable and wait for it, while this writer goes on appending.
     pub fn sync_handle(&self) -> SyncHandle {
-        SyncHandle::new(Arc::clone(self.pen.syncer()))
+        SyncHandle::new(Arc::clone(self.pen.syncs()))
     }
 
     /// A sign of life, for a writer that has nothing to append: it puts off the readers' timeout.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use kekbit::{Channel, State, Wait};
+use kekbit::{Channel, Journal, State, Wait};
 
 /// Whoever takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -309,4 +309,64 @@ fn without_arguments_an_example_says_how_to_use_it() {
         Example::start(name, &[]).finish().fails(&format!("usage: {name} "));
     }
     Example::start("many_readers", &[&"3"]).finish().fails("usage: many_readers ");
+}
+
+#[test]
+fn a_bank_that_is_killed_has_its_books_when_it_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bank");
+    let mut bank = Example::start("bank", &[&path]);
+    bank.expect("0 transfers so far");
+    bank.expect("nobody has anything");
+    bank.input("alice bob 10\n");
+    bank.expect("alice -10, bob 10");
+    bank.input("bob carol 3\n");
+    bank.expect("alice -10, bob 7, carol 3");
+    bank.kill();
+    for opened in 0..3 {
+        let mut bank = Example::start("bank", &[&path]);
+        bank.expect(&format!("{} transfers so far", 2 + opened));
+        bank.expect(&format!("alice {}, bob 7, carol {}", -10 - opened, 3 + opened));
+        bank.input("alice carol\nalice carol 1\n");
+        bank.expect("type: FROM TO AMOUNT");
+        bank.expect(&format!("alice {}, bob 7, carol {}", -11 - opened, 4 + opened));
+        if opened == 1 { bank.kill() } else { bank.finish().succeeds("") }
+    }
+}
+
+#[test]
+fn a_step_that_is_killed_again_and_again_handles_each_order_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (orders, invoices) = (dir.path().join("orders"), dir.path().join("invoices"));
+    let mut journal = Journal::options().open(&orders).unwrap();
+    let order = |number: u64| format!("order of {number}");
+    let mut done = 0;
+    for killed in 0..5 {
+        for number in 20 * killed..20 * (killed + 1) {
+            journal.append(order(number).as_bytes()).unwrap();
+        }
+        let mut step = Example::start("exactly_once", &[&orders, &invoices]);
+        let begins = step.output.recv_timeout(LIMIT).unwrap();
+        let begins = String::from_utf8(begins).unwrap();
+        let begin: u64 =
+            begins.trim().strip_prefix("from order ").unwrap().strip_suffix(" on").unwrap().parse().unwrap();
+        assert!(begin >= done, "{begin} of {done}");
+        for number in begin..begin + 4 * killed {
+            step.expect(&format!("invoice {number}: {}", order(number)));
+            done = number + 1;
+        }
+        step.kill();
+    }
+    journal.close().unwrap();
+    let finished = Example::start("exactly_once", &[&orders, &invoices]).finish();
+    assert!(finished.success, "{}", finished.errors);
+    let mut reader = Journal::reader(&invoices).unwrap();
+    for number in 0..100 {
+        let expected = [format!("invoice {number}: {}", order(number)), format!("done {}", number + 1)];
+        for expected in expected {
+            assert_eq!(reader.try_next().unwrap().as_deref(), Some(expected.as_bytes()));
+        }
+    }
+    assert!(reader.try_next().unwrap().is_none());
+    assert_eq!(Journal::cursors(&orders).unwrap()[0].sequence, 100);
 }

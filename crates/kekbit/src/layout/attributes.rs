@@ -10,16 +10,22 @@
 //! A reader passes over tags that it does not know. The order of the stages is that of the file: the first is the
 //! outermost, whose bytes come first in a record.
 
-use super::{put, round_up, u16_at, u32_at};
+use super::{put, round_up, u16_at, u32_at, u64_at};
 use crate::handler::StageInfo;
 
 const CONTENT_TYPE: u16 = 1;
 const SCHEMA: u16 = 2;
 const STAGE: u16 = 3;
 const USER: u16 = 4;
+const JOURNAL: u16 = 5;
 
 /// Bytes in front of a stage's name: id, version, flags, prefix, suffix, length of the name, zero.
 const STAGE_FIXED: usize = 20;
+/// Bytes of a journal's settings: bytes, age in nanoseconds, and count that are kept, seconds of a period, flags. Zero is none.
+const SETTINGS: usize = 32;
+/// Flag of a journal that keeps what a cursor has not passed.
+const FOR_CURSORS: u32 = 1;
+
 /// Flag of a stage that puts other bytes in place of what it is given.
 const REPLACES: u16 = 1;
 
@@ -30,6 +36,19 @@ pub(crate) struct Attributes {
     pub(crate) schema: Option<String>,
     pub(crate) stages: Vec<StageInfo>,
     pub(crate) user: Vec<(String, String)>,
+    pub(crate) journal: Option<Settings>,
+}
+
+/// What a journal does by itself; zero is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) retain_bytes: u64,
+    /// In nanoseconds.
+    pub(crate) retain_age: u64,
+    pub(crate) retain_count: u64,
+    /// Seconds of the period by which it rolls.
+    pub(crate) period: u32,
+    pub(crate) for_cursors: bool,
 }
 
 impl Attributes {
@@ -60,6 +79,15 @@ impl Attributes {
             pair.extend_from_slice(value.as_bytes());
             append(&mut out, USER, &pair)?;
         }
+        if let Some(settings) = &self.journal {
+            let mut value = vec![0; SETTINGS];
+            put(&mut value, 0, settings.retain_bytes.to_le_bytes());
+            put(&mut value, 8, settings.retain_age.to_le_bytes());
+            put(&mut value, 16, settings.retain_count.to_le_bytes());
+            put(&mut value, 24, settings.period.to_le_bytes());
+            put(&mut value, 28, if settings.for_cursors { FOR_CURSORS } else { 0 }.to_le_bytes());
+            append(&mut out, JOURNAL, &value)?;
+        }
         Some(out)
     }
 
@@ -79,6 +107,16 @@ impl Attributes {
                         usize::from(u16_at(value.get(..2).ok_or("a user attribute is cut short")?, 0));
                     let key = value.get(2..2 + key_len).ok_or("a user attribute's key is cut short")?;
                     out.user.push((text(key)?, text(&value[2 + key_len..])?));
+                }
+                // Too little says nothing.
+                JOURNAL if value.len() >= SETTINGS => {
+                    out.journal = Some(Settings {
+                        retain_bytes: u64_at(value, 0),
+                        retain_age: u64_at(value, 8),
+                        retain_count: u64_at(value, 16),
+                        period: u32_at(value, 24),
+                        for_cursors: u32_at(value, 28) & FOR_CURSORS != 0,
+                    });
                 }
                 _ => {}
             }
@@ -137,6 +175,13 @@ mod tests {
                 params: vec![1, 2, 3],
             }],
             user: vec![("venue".into(), "XETR".into()), (String::new(), String::new())],
+            journal: Some(Settings {
+                retain_bytes: 1 << 40,
+                retain_age: u64::MAX,
+                retain_count: 3,
+                period: 86400,
+                for_cursors: true,
+            }),
         }
     }
 

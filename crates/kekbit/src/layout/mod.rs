@@ -18,6 +18,7 @@ pub(crate) mod crc;
 pub(crate) mod entry;
 pub(crate) mod frame;
 pub(crate) mod header;
+pub(crate) mod place;
 
 /// Size in bytes of the header and of the control region, and the unit of every region.
 pub(crate) const PAGE: u64 = 4096;

@@ -232,7 +232,8 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     }
 }
 
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+/// A hidden name beside `path`, which nobody has.
+pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let random = random()?;
     let mut name = OsString::from(".");
     name.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);

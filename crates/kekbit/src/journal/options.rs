@@ -1,0 +1,205 @@
+//! What can be chosen when a journal is opened for writing.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Journal;
+use super::cursor;
+use super::error::JournalError;
+use super::lock::WriterLock;
+use super::names::channel_path;
+use super::period::Period;
+use super::recovery::{Recovered, recover, remove_temporaries};
+use super::retention::Retention;
+use super::roller::{Plan, Roller};
+use super::settings::{self, JournalSettings};
+use crate::handler::{Chain, Push};
+use crate::options::{Durability, WriterOptions};
+use crate::pen::Successors;
+use crate::syncs::Ended;
+use crate::sys::file;
+use crate::wait::Wait;
+use crate::writer::Writer;
+
+/// When a journal begins its next channel. It does so too when a record no longer fits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Roll {
+    /// When a channel has so many bytes: the capacity of each. Default: 256 MiB.
+    Bytes(u64),
+    /// With the first record behind such a boundary. Default: whenever.
+    Every(Period),
+}
+
+/// Options of a journal; made by [`Journal::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `open`"]
+pub struct JournalOptions<C = ()> {
+    channel: WriterOptions<C>,
+    every: Option<Period>,
+    retention: Retention,
+    background: bool,
+    patience: Duration,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        JournalOptions {
+            channel: WriterOptions::default().capacity(settings::ROLL_BYTES),
+            every: None,
+            retention: Retention::default(),
+            background: true,
+            patience: Duration::from_secs(2),
+        }
+    }
+}
+
+impl<C: Chain> JournalOptions<C> {
+    /// When the next channel is begun. Sizes and times may be combined.
+    pub fn roll(mut self, roll: Roll) -> Self {
+        match roll {
+            Roll::Bytes(bytes) => self.channel = self.channel.capacity(bytes),
+            Roll::Every(period) => self.every = Some(period),
+        }
+        self
+    }
+
+    /// What an earlier writer was told, see [`Journal::settings`]. What is set afterwards counts.
+    pub fn settings(mut self, settings: &JournalSettings) -> Self {
+        self.channel = self.channel.capacity(settings.roll_bytes);
+        self.every = settings.roll_every;
+        self.retention = settings.retention();
+        self
+    }
+
+    /// How each channel is created: the longest record, checksum, durability, stages, attributes and so on. Their capacity is that of
+    /// the last [`Roll::Bytes`] or of these options, whichever is set last; their first sequence is the journal's.
+    pub fn channels<D: Chain>(self, channel: WriterOptions<D>) -> JournalOptions<D> {
+        let JournalOptions { every, retention, background, patience, .. } = self;
+        JournalOptions { channel, every, retention, background, patience }
+    }
+
+    /// Adds `handler` as the innermost stage of each record, as [`WriterOptions::stage`].
+    pub fn stage<H>(self, handler: H) -> JournalOptions<C::Output>
+    where
+        C: Push<H>,
+    {
+        let JournalOptions { channel, every, retention, background, patience } = self;
+        JournalOptions { channel: channel.stage(handler), every, retention, background, patience }
+    }
+
+    /// When records become durable. Default: when their channel has ended, or the journal is closed.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.channel = self.channel.durability(durability);
+        self
+    }
+
+    /// Gives up the oldest channels while all together take more than so many bytes on the disk. Default: none.
+    pub fn retain_bytes(mut self, bytes: u64) -> Self {
+        self.retention.bytes = Some(bytes);
+        self
+    }
+
+    /// Gives up channels whose records are all older than this. Default: none.
+    pub fn retain_age(mut self, age: Duration) -> Self {
+        self.retention.age = Some(age);
+        self
+    }
+
+    /// Gives up the oldest channels while there are more than so many, with the one that is being written. Default: none.
+    pub fn retain_count(mut self, channels: u64) -> Self {
+        self.retention.count = Some(channels);
+        self
+    }
+
+    /// Whether what a named cursor has not passed stays, whatever the limits; a cursor that nobody moves then keeps everything.
+    /// Default: limits are limits, and who is overtaken is told.
+    pub fn retain_for_cursors(mut self, retain: bool) -> Self {
+        self.retention.for_cursors = retain;
+        self
+    }
+
+    /// Whether a thread that belongs to the journal makes the next channel ready, syncs what has ended, and gives up what exceeds
+    /// the limits. Without it the append that begins a channel does all that, and the clock is looked at only every 64 KiB.
+    /// Default: there is one.
+    pub fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// How long to wait for a writer that has the journal: one that was killed may keep it for some time. Default: 2 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Opens the journal in the directory at `path`, which is created if it is not there, behind its last record. What its last
+    /// writer has left unended is sealed, and what a crash has left behind that is set aside; see [`Journal::set_aside`].
+    ///
+    /// # Durability
+    ///
+    /// Unless the policy is never, everything that is there is durable when this returns, the journal's name included.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Journal<C>, JournalError> {
+        let path = path.as_ref();
+        let never = self.channel.durability == Durability::Never;
+        create_directory(path, !never)?;
+        let lock = WriterLock::take(path, Wait::backoff().at_most(self.patience))?;
+        let Recovered { next, time, segments, unsynced, set_aside } = recover(path)?;
+        let mut header = self.channel.header(&channel_path(path, next)).map_err(JournalError::Create)?;
+        header.attributes.journal = Some(settings::encode(self.every, &self.retention));
+        if header.encode().is_none() {
+            return Err(JournalError::Options(
+                "the attributes leave no room for the journal's settings".into(),
+            ));
+        }
+        let mut chain = None;
+        let mut options = self.channel.map_chain(|made| chain = Some(made));
+        let chain = chain.expect("it has just been taken out of the options");
+        (options.joins_journal, options.keep_space) = (true, self.retention.is_limited());
+        let plan = Plan {
+            directory: path.to_owned(),
+            options,
+            header,
+            every: self.every,
+            retention: self.retention,
+        };
+        let mut roller = Roller::new(plan, segments, lock);
+        let mut pen = roller.first(next, time).map_err(JournalError::Create)?;
+        // Those that were empty have told where to begin.
+        remove_temporaries(path, |_| true)?;
+        // Behind the end nothing is left of what they had passed.
+        cursor::set_back(path, next).map_err(JournalError::Cursor)?;
+        pen.syncs().precede(unsynced.into_iter().map(Ended::Closed));
+        if !never {
+            pen.syncs().settle().map_err(|error| JournalError::io("sync", path)(error.into_source()))?;
+        }
+        if self.background {
+            roller.start_helper(pen.syncs()).map_err(JournalError::io("start the thread of", path))?;
+        } else {
+            roller.retain();
+        }
+        pen.start_ticker().map_err(JournalError::io("start the syncing thread of", path))?;
+        pen.join_journal(Box::new(roller));
+        Ok(Journal::new(Writer::new(pen, chain), path.to_owned(), set_aside))
+    }
+}
+
+/// Creates the directory unless it is there.
+fn create_directory(path: &Path, durable: bool) -> Result<(), JournalError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) if durable => {
+            let parent = file::directory_of(path);
+            let synced = file::open_directory(parent).and_then(|opened| file::sync(&opened));
+            synced.map_err(|errno| JournalError::io("sync", parent)(errno.into()))
+        }
+        Ok(()) => Ok(()),
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(JournalError::io("create", path)(error)),
+    }
+}
