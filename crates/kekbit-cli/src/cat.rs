@@ -9,7 +9,8 @@ use kekbit::{Channel, Start, State, Verify};
 
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
-use crate::source::{Source, TrustArgs};
+use crate::source::TrustArgs;
+use crate::stream::Stream;
 use crate::{progress, values};
 
 /// Print the records that are there, and end
@@ -30,7 +31,7 @@ use crate::{progress, values};
   kek cat --untrusted /tmp/of-a-stranger.kek
   kek cat --framed old.kek | kek write --framed new.kek")]
 pub(crate) struct CatArgs {
-    /// The channel
+    /// The channel, or the directory of a journal
     path: PathBuf,
 
     /// Where to begin
@@ -52,10 +53,10 @@ impl CatArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let few = is_near_end(self.from);
         let options = Channel::options().verify(Verify::Always).random_access(few);
-        let mut source = Source::open(&self.path, options, self.trust)?;
+        let mut source = Stream::open(&self.path, options, self.trust)?;
         let mut output = Output::stdout(self.form)?;
         let progress = match output.is_file() {
-            true => progress::bar(Some(source.expected_len()), "printing"),
+            true => progress::bar(source.expected_len(), "printing"),
             false => ProgressBar::hidden(),
         };
         let printed = self.print(&mut source, &mut output, &progress);
@@ -65,7 +66,7 @@ impl CatArgs {
         printed.map(|()| Exit::Done).map_err(|failure| failure.about(&self.path))
     }
 
-    fn print(&self, source: &mut Source, output: &mut Output, progress: &ProgressBar) -> Result<(), Failure> {
+    fn print(&self, source: &mut Stream, output: &mut Output, progress: &ProgressBar) -> Result<(), Failure> {
         let end = there_now(source)?;
         mention_inexact_time(source, self.from);
         let mut left = self.count.unwrap_or(u64::MAX);
@@ -85,7 +86,7 @@ impl CatArgs {
                 shown = at + PROGRESS_STEP;
             }
             left -= 1;
-            Ok::<_, Failure>(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         if left == 0 {
             return Ok(());
@@ -98,18 +99,18 @@ impl CatArgs {
 const PROGRESS_STEP: u64 = 1 << 20;
 
 /// Sequence behind the last record that is there now: a live writer could go on for ever.
-fn there_now(source: &Source) -> Result<u64, Failure> {
+fn there_now(source: &Stream) -> Result<u64, Failure> {
     if !source.writer_lives()? {
         return Ok(u64::MAX);
     }
     // Damage is for the walk itself to find, behind the good records.
-    Ok(source.end_point().map_or(u64::MAX, |end| end.sequence))
+    Ok(source.end_point().ok().flatten().map_or(u64::MAX, |end| end.sequence))
 }
 
 /// A torn channel is printed as far as it is good. Says so, since more had been written.
-pub(crate) fn mention_torn(source: &Source) {
+pub(crate) fn mention_torn(source: &Stream) {
     // Where there is damage, that is reported instead.
-    if source.end_point().is_ok_and(|end| end.state == State::Torn) {
+    if source.end_point().is_ok_and(|end| end.is_some_and(|end| end.state == State::Torn)) {
         note(format_args!("{}: torn: what follows is damaged or lost", source.path().display()));
     }
 }
@@ -122,7 +123,7 @@ pub(crate) fn is_near_end(start: Start) -> bool {
 const FEW: u64 = 1000;
 
 /// Without timestamps a time is found by block only. Says so, since more is printed than was asked for.
-pub(crate) fn mention_inexact_time(source: &Source, start: Start) {
+pub(crate) fn mention_inexact_time(source: &Stream, start: Start) {
     if matches!(start, Start::Time(_)) && !source.seeks_time_exactly() {
         let path = source.path().display();
         note(format_args!(

@@ -4,7 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use kekbit::{AppendError, CreateError, FormatError, OpenError, ReadError, SealError, SeekError, SyncError};
+use kekbit::{
+    AppendError, CreateError, CursorError, FormatError, JournalError, JournalReadError, OpenError, ReadError,
+    SealError, SeekError, SyncError,
+};
 
 use crate::values::one_line;
 
@@ -23,7 +26,7 @@ pub(crate) enum Exit {
     Taken,
     /// Full, no space left, or a record too long.
     Full,
-    /// The channel that was followed is abandoned or torn, or its writer timed out.
+    /// What was followed is abandoned or torn, or its writer timed out; or what was asked for has been given up.
     Lost,
     /// Another error of input or output.
     Io,
@@ -201,6 +204,51 @@ impl From<SealError> for Failure {
             } => Exit::Damage,
             SealError::NoSpaceForCut { .. } => Exit::Full,
             SealError::Features { .. } => Exit::Missing,
+            _ => Exit::Io,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Failure {
+        let exit = match error {
+            JournalError::Create(error) => return error.into(),
+            JournalError::Open(error) => return error.into(),
+            JournalError::Seal(error) => return error.into(),
+            JournalError::Cursor(error) => return error.into(),
+            JournalError::InUse { .. } => Exit::Taken,
+            JournalError::Options(_) => Exit::Usage,
+            JournalError::Damaged { .. } => Exit::Damage,
+            JournalError::Io { ref source, .. } if is_missing(source) => Exit::Missing,
+            _ => Exit::Io,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+impl From<JournalReadError> for Failure {
+    fn from(error: JournalReadError) -> Failure {
+        let exit = match error {
+            JournalReadError::Open(error) => return error.into(),
+            JournalReadError::Read { path, source } => return Failure::from(source).about(&path),
+            JournalReadError::Seek { path, source } => return Failure::from(source).about(&path),
+            JournalReadError::Lagged { .. } => Exit::Lost,
+            JournalReadError::Io { ref source, .. } if is_missing(source) => Exit::Missing,
+            _ => Exit::Io,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+impl From<CursorError> for Failure {
+    fn from(error: CursorError) -> Failure {
+        let exit = match error {
+            CursorError::Read(error) => return error.into(),
+            CursorError::Name { .. } => Exit::Usage,
+            CursorError::InUse { .. } => Exit::Taken,
+            CursorError::NotFound { .. } => Exit::Missing,
+            CursorError::Damaged { .. } => Exit::Damage,
             _ => Exit::Io,
         };
         Failure::new(exit, error)

@@ -1,4 +1,4 @@
-//! `kek info`: what a channel is and how it stands.
+//! `kek info`: what a channel or a journal is and how it stands.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,27 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::exit::{Exit, Failure};
+use crate::journal::Status;
 use crate::output::{print, print_json};
 use crate::values::{friendly, one_line, rfc3339};
 
-/// Tell what a channel is and how it stands
+/// Tell what a channel or a journal is and how it stands
 ///
 /// The state is `open` while its writer lives; then `closed`, `full`, `abandoned` (the writer is dead) or `torn` (the
 /// machine has crashed, and the last records, which had not been synced, are damaged or lost).
 ///
 /// `durability` is what a sync gives: `machine` if what is synced outlives a power cut, `process` on a file system in
 /// memory. `synced` is the position up to which records are known to be synced, `tail` the one behind the last record.
+///
+/// Of a journal, which is a directory, it tells which records are there, what they take, what the journal remembers, and how far its
+/// named cursors have come.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek info log.kek
+  kek info orders/
   kek info --json log.kek | jq -r .state")]
 pub(crate) struct InfoArgs {
-    /// The channel
+    /// The channel, or the directory of a journal
     path: PathBuf,
 
     /// One JSON object; 64-bit identifiers are strings
@@ -35,6 +40,14 @@ pub(crate) struct InfoArgs {
 
 impl InfoArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
+        if self.path.is_dir() {
+            let status = Status::of(&self.path)?;
+            return match self.json {
+                true => print_json(&status),
+                false => print(status.text().as_bytes()),
+            }
+            .map(|()| Exit::Done);
+        }
         let info = Info::of(&Info::open(&self.path)?)?;
         if self.json {
             print_json(&info)?;

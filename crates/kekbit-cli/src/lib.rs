@@ -4,7 +4,7 @@
 //!
 //! - `values`: sizes, durations, positions, times
 //! - `input`, `split`, `arrival`: bytes from files and standard input, records from bytes, and their times
-//! - `source`: channels that are mapped, or copied out of their files
+//! - `source`, `stream`: channels that are mapped, or copied out of their files; journals of channels
 //! - `output`, `pipe`: the forms in which records are printed, and what they often go through
 //! - `signals`, `progress`, `exit`: signals, progress bars, exit codes and diagnostics
 //!
@@ -30,15 +30,20 @@ mod progress;
 mod signals;
 mod source;
 mod split;
+mod stream;
 
 mod cat;
 mod tail;
 mod write;
 
+mod cursor;
 mod info;
+mod journal;
 mod ls;
+mod retain;
 mod salvage;
 mod seal;
+mod stat;
 mod verify;
 
 mod bench;
@@ -75,6 +80,9 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Seal(seal::SealArgs),
     Salvage(salvage::SalvageArgs),
+    Cursor(cursor::CursorArgs),
+    Retain(retain::RetainArgs),
+    Stat(stat::StatArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -88,7 +96,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  missing, or not a channel
   4  exists already, or locked by a live writer
   5  full, no space left, or a record too long
-  6  abandoned, torn or timed out
+  6  abandoned, torn, timed out, or given up
   7  another error of input or output
 
 Example: follow a log in one terminal while another writes it
@@ -133,6 +141,9 @@ fn run() -> Result<Exit, Failure> {
         Verb::Verify(args) => args.run(),
         Verb::Seal(args) => args.run(),
         Verb::Salvage(args) => args.run(),
+        Verb::Cursor(args) => args.run(),
+        Verb::Retain(args) => args.run(),
+        Verb::Stat(args) => args.run(),
         Verb::Bench(args) => args.run(),
         Verb::Demo(args) => args.run(),
         Verb::Completions(args) => args.run(),

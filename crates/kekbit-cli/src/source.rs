@@ -1,4 +1,4 @@
-//! What `cat`, `tail` and `verify` read from: a channel that is mapped, or, of a stranger, one that is copied out of its file.
+//! What is read from: a channel that is mapped, or, of a stranger, one that is copied out of its file.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) struct TrustArgs {
     /// For files that others may change or cut meanwhile: copies everything out of the file before it is checked and
     /// printed, and survives whatever is done to it; slower
     #[arg(long)]
-    untrusted: bool,
+    pub(crate) untrusted: bool,
 }
 
 /// An opened channel, and a place in it.
@@ -56,11 +56,6 @@ impl Source {
 
     pub(crate) fn set_durable(&mut self, durable: bool) {
         either!(self, mapped => mapped.set_durable(durable), copied => copied.set_durable(durable));
-    }
-
-    #[inline]
-    pub(crate) fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
-        either!(self, mapped => mapped.try_next(), copied => copied.try_next())
     }
 
     /// Hands over each record that is there by now, until there is none or `each` has had enough. Which of the two readers it

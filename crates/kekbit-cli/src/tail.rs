@@ -1,17 +1,19 @@
 //! `kek tail`: prints the last records, and follows the channel until it ends.
 
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use kekbit::{Channel, End, Start, Wait};
+use kekbit::{Channel, End, OpenError, Start, Wait};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cat::{is_near_end, mention_inexact_time, mention_torn};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
 use crate::source::{Source, TrustArgs};
+use crate::stream::Stream;
 use crate::values;
 
 /// Print the last records, and follow the channel until it ends
@@ -19,6 +21,9 @@ use crate::values;
 /// With -f it prints each record as soon as it is there, and ends when the channel has ended: with 0 if it was closed
 /// or is full, with 6 if its writer has died or timed out, or if a crash of the machine has torn it. A writer has timed
 /// out when there was no new record for as long as the channel's timeout says.
+///
+/// A journal, which is a directory, has ended when nobody writes it: with 0 if its last channel was closed. With -F it is followed
+/// further on, whoever writes it next.
 ///
 /// With --durable it prints a record only once a sync has reached it, so that nothing is printed that a crash of the
 /// machine could undo; with -f, what a dead writer has never synced ends it with 6. -n then counts what is durable.
@@ -33,10 +38,11 @@ use crate::values;
   kek tail log.kek
   kek tail -f --from start log.kek
   kek tail -f --wait --from start not-there-yet.kek
+  kek tail -F --from end orders/
   kek tail -f --durable --from start log.kek
   kek tail -f --wait=10s -n 0 --json log.kek | jq -r .data")]
 pub(crate) struct TailArgs {
-    /// The channel
+    /// The channel, or the directory of a journal
     path: PathBuf,
 
     /// Begins with the last N records that are there
@@ -53,6 +59,10 @@ pub(crate) struct TailArgs {
     /// Follows the channel until it ends
     #[arg(short, long)]
     follow: bool,
+
+    /// Follows a journal for ever, across restarts of its writer
+    #[arg(short = 'F', long)]
+    forever: bool,
 
     /// Prints only what is durable: stops at the synced tail
     #[arg(long)]
@@ -81,17 +91,25 @@ impl TailArgs {
             self.wait_for_channel(limit)?;
         }
         let start = self.from.unwrap_or(Start::Last(self.count));
-        let few = is_near_end(start) && !self.follow;
+        let follow = self.follow || self.forever;
+        let few = is_near_end(start) && !follow;
         let options = Channel::options().random_access(few);
-        let mut source = Source::open(&self.path, options, self.trust)?;
-        mention_inexact_time(&source, start);
-        let start = if self.durable { durable_start(&mut source, start) } else { start };
-        let followed = source.seek(start).map_err(Failure::from).and_then(|()| {
-            source.set_durable(self.durable);
-            if self.follow {
-                follow(&mut source, &mut output).map(Some)
+        let mut stream = Stream::open(&self.path, options, self.trust)?;
+        if self.forever && matches!(stream, Stream::Channel(_)) {
+            let why = "-F is for journals: a channel that has ended is never written again";
+            return Err(Failure::new(Exit::Usage, why).about(&self.path));
+        }
+        mention_inexact_time(&stream, start);
+        let start = match &mut stream {
+            Stream::Channel(source) if self.durable => durable_start(source, start),
+            _ => start,
+        };
+        let followed = stream.seek(start).and_then(|()| {
+            stream.set_durable(self.durable);
+            if follow {
+                self.follow(&mut stream, &mut output).map(Some)
             } else {
-                print(&mut source, &mut output).map(|()| None)
+                print(&mut stream, &mut output).map(|()| None)
             }
         });
         // The good records first, then what is wrong behind them.
@@ -105,12 +123,38 @@ impl TailArgs {
     fn wait_for_channel(&self, limit: Option<Duration>) -> Result<(), Failure> {
         let wait = Wait::backoff_up_to(APPEARANCE);
         let wait = limit.map_or(wait, |limit| wait.at_most(limit));
-        if Channel::wait_for(&self.path, wait)?.is_some() {
-            return Ok(());
+        match Channel::wait_for(&self.path, wait) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            // A journal's directory.
+            Err(OpenError::NotAFile { .. }) if self.path.is_dir() => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
         let waited = values::friendly(limit.unwrap_or_default());
         let path = self.path.display();
         Err(Failure::new(Exit::Missing, format_args!("{path} has not appeared within {waited}")))
+    }
+
+    /// Prints what comes until nothing more can.
+    fn follow(&self, stream: &mut Stream, output: &mut Output) -> Result<End, Failure> {
+        loop {
+            print_all(stream, output)?;
+            // Caught up: somebody may be waiting for these.
+            output.flush()?;
+            if let Some(record) = stream.next(Wait::backoff().at_most(LOOK_AT_OUTPUT))? {
+                output.record(&record)?;
+                continue;
+            }
+            let end = if self.forever { None } else { stream.end()? };
+            if let Some(end) = end {
+                // What has come between the look and the question.
+                print_all(stream, output)?;
+                return Ok(end);
+            }
+            if is_closed(output) {
+                return Err(Failure::output(std::io::ErrorKind::BrokenPipe.into()));
+            }
+        }
     }
 
     fn ended(&self, end: End) -> Result<Exit, Failure> {
@@ -144,31 +188,25 @@ fn durable_start(source: &mut Source, start: Start) -> Start {
     }
 }
 
-fn print(source: &mut Source, output: &mut Output) -> Result<(), Failure> {
+fn print(stream: &mut Stream, output: &mut Output) -> Result<(), Failure> {
     // What a live writer appends meanwhile is not waited for, nor chased.
-    let end = source.end_point().map_or(u64::MAX, |end| end.sequence);
-    while let Some(record) = source.try_next()?.filter(|record| record.sequence() < end) {
-        output.record(&record)?;
-    }
-    mention_torn(source);
+    let end = stream.end_point().ok().flatten().map_or(u64::MAX, |end| end.sequence);
+    stream.try_for_each(|record| {
+        if record.sequence() >= end {
+            return Ok(ControlFlow::Break(()));
+        }
+        output.record(record)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    mention_torn(stream);
     Ok(())
 }
 
-fn follow(source: &mut Source, output: &mut Output) -> Result<End, Failure> {
-    loop {
-        while let Some(record) = source.try_next()? {
-            output.record(&record)?;
-        }
-        // Caught up: somebody may be waiting for these.
-        output.flush()?;
-        if let Some(record) = source.next(Wait::backoff().at_most(LOOK_AT_OUTPUT))? {
-            output.record(&record)?;
-        } else if let Some(end) = source.end() {
-            return Ok(end);
-        } else if is_closed(output) {
-            return Err(Failure::output(std::io::ErrorKind::BrokenPipe.into()));
-        }
-    }
+fn print_all(stream: &mut Stream, output: &mut Output) -> Result<(), Failure> {
+    stream.try_for_each(|record| {
+        output.record(record)?;
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Whether nobody reads standard output any more.

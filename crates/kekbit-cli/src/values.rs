@@ -124,6 +124,12 @@ pub(crate) fn rfc3339(nanos: u64) -> String {
         .map_or_else(|_| nanos.to_string(), |time| format!("{time:.9}"))
 }
 
+/// The same of a time of the system's clock; one before 1970 is 1970.
+pub(crate) fn rfc3339_of(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    rfc3339(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// A span of time as [`duration`] reads it.
 pub(crate) fn friendly(duration: Duration) -> String {
     SignedDuration::try_from(duration)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kekbit::{Channel, Finding, ReadError, State};
+use kekbit::{Channel, Finding, Journal, ReadError, State};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, is_damaged, note};
@@ -11,6 +11,7 @@ use crate::output::{print, print_json};
 use crate::progress;
 use crate::salvage::{JsonGap, lost};
 use crate::source::{Source, TrustArgs};
+use crate::stream::expect_journal;
 use crate::values::{counted, one_line};
 
 /// Check every byte of channels
@@ -20,6 +21,8 @@ use crate::values::{counted, one_line};
 /// crash of the machine has damaged, is not, until `kek seal` has ended it. A corrupt one has damage where no crash
 /// makes any: it can only be salvaged. Of a channel that is being written, what is there is checked.
 ///
+/// Of a journal, which is a directory, each channel is checked, and whether it begins where the one before ends.
+///
 /// Without --untrusted nobody but kekbit may write to the file or cut it while it is read.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
@@ -27,7 +30,7 @@ use crate::values::{counted, one_line};
   kek verify /var/lib/orders/*.kek && echo all good
   kek verify --json log.kek | jq .first_damage")]
 pub(crate) struct VerifyArgs {
-    /// The channels
+    /// Channels, and directories of journals
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -49,14 +52,44 @@ impl VerifyArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let mut exit = Exit::Done;
         for path in &self.paths {
-            let verdict = Verdict::of(path, self.crashed, self.trust);
-            match self.json {
-                true => print_json(&verdict)?,
-                false => verdict.tell()?,
+            let found = if path.is_dir() { self.journal(path)? } else { self.channel(path)?.exit };
+            if exit == Exit::Done || found == Exit::Damage {
+                exit = found;
             }
+        }
+        Ok(exit)
+    }
+
+    fn channel(&self, path: &Path) -> Result<Verdict, Failure> {
+        let verdict = Verdict::of(path, self.crashed, self.trust);
+        match self.json {
+            true => print_json(&verdict)?,
+            false => verdict.tell()?,
+        }
+        Ok(verdict)
+    }
+
+    /// Checks all channels of a journal, and that none is missing between them.
+    fn journal(&self, path: &Path) -> Result<Exit, Failure> {
+        expect_journal(path)?;
+        let (mut exit, mut expected) = (Exit::Done, None);
+        for channel in Journal::channels(path)? {
+            let first = channel.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
+            if let (Some(expected), Some(first)) = (expected, first)
+                && expected != first
+            {
+                let what = format_args!(
+                    "{}: begins with record {first}, but the one before ends before {expected}",
+                    channel.display()
+                );
+                note(what);
+                exit = Exit::Damage;
+            }
+            let verdict = self.channel(&channel)?;
             if exit == Exit::Done || verdict.exit == Exit::Damage {
                 exit = verdict.exit;
             }
+            expected = first.filter(|_| verdict.ok).map(|first| first + verdict.records);
         }
         Ok(exit)
     }

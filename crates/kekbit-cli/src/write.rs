@@ -1,11 +1,14 @@
-//! `kek write`: creates a channel and appends records to it.
+//! `kek write`: creates a channel, or goes on with a journal, and appends records to it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use kekbit::{Chain, Checksum, Durability, Prepare, Writer, WriterOptions};
+use kekbit::{
+    AppendError, Chain, Checksum, Durability, Journal, JournalOptions, JournalSettings, Period, Prepare,
+    Roll, SyncError, Writer, WriterOptions,
+};
 
 use crate::arrival::Arrivals;
 use crate::exit::{Exit, Failure, note};
@@ -15,11 +18,15 @@ use crate::signals::Signals;
 use crate::split::{Split, SplitError, Splitter};
 use crate::values::{self, Sync, counted};
 
-/// Create a channel and append records to it
+/// Create a channel, or go on with a journal, and append records to it
 ///
 /// Creates the channel PATH and appends the FILEs, or standard input, one record for each line. Each record is visible
 /// to readers as soon as its terminator has arrived. At the end of the input the channel is closed. A channel is
 /// written once: PATH must not exist yet.
+///
+/// If PATH is an empty directory, or one with a journal in it, or if one of the options for journals is given, PATH is a journal: a
+/// directory of channels that follow one another. Then the records are appended behind those that are there. A journal remembers
+/// how it rolls and what it keeps until it is told otherwise.
 ///
 /// Lines end with a line feed, which is not part of the record; a carriage return before it is. A last line without a
 /// line feed is a record too, in each FILE.
@@ -34,10 +41,11 @@ use crate::values::{self, Sync, counted};
   seq 1000000 | kek write numbers.kek
   kek write log.kek access.log error.log
   tail -f access.log | kek write --sync 1s --timeout 1m access.kek
+  tail -F access.log | kek write --roll-every day --retain-age 30d access/
   find . -print0 | kek write -0 --no-timestamp names.kek
   kek write --whole --capacity 4G --max-record 16M images.kek *.png")]
 pub(crate) struct WriteArgs {
-    /// The channel to create
+    /// The channel to create, or the directory of a journal
     path: PathBuf,
 
     /// What to append; `-` is standard input, and so is no FILE at all
@@ -124,6 +132,91 @@ pub(crate) struct WriteArgs {
     /// Says nothing about what was written, and shows no progress
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten, next_help_heading = "Options for journals")]
+    journal: JournalArgs,
+}
+
+/// How a journal rolls, and what it keeps.
+#[derive(Args, Clone, Debug, Default)]
+struct JournalArgs {
+    /// Begins a new channel when one has so many bytes [default: 256M, or as before]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, conflicts_with = "capacity")]
+    roll_bytes: Option<u64>,
+
+    /// Begins a new channel at each boundary, UTC, as well
+    #[arg(long, value_name = "PERIOD", value_enum)]
+    roll_every: Option<PeriodArg>,
+
+    /// Gives up the oldest channels while all take more than so many bytes on the disk
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    retain_bytes: Option<u64>,
+
+    /// Gives up channels whose records are all older
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    retain_age: Option<Duration>,
+
+    /// Gives up the oldest channels while there are more than so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    retain_count: Option<u64>,
+
+    /// Keeps what a named cursor has not passed, whatever the limits
+    #[arg(long)]
+    retain_cursors: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum PeriodArg {
+    Minute,
+    Hour,
+    Day,
+}
+
+impl JournalArgs {
+    fn is_given(&self) -> bool {
+        let JournalArgs { roll_bytes, roll_every, retain_bytes, retain_age, retain_count, retain_cursors } =
+            self;
+        roll_bytes.is_some()
+            || roll_every.is_some()
+            || retain_bytes.is_some()
+            || retain_age.is_some()
+            || retain_count.is_some()
+            || *retain_cursors
+    }
+
+    /// What the journal was told before, and what it is told now.
+    fn apply<C: Chain>(
+        &self,
+        before: Option<&JournalSettings>,
+        mut options: JournalOptions<C>,
+    ) -> JournalOptions<C> {
+        if let Some(before) = before {
+            options = options.settings(before);
+        }
+        if let Some(bytes) = self.roll_bytes {
+            options = options.roll(Roll::Bytes(bytes));
+        }
+        if let Some(period) = self.roll_every {
+            options = options.roll(Roll::Every(match period {
+                PeriodArg::Minute => Period::Minute,
+                PeriodArg::Hour => Period::Hour,
+                PeriodArg::Day => Period::Day,
+            }));
+        }
+        if let Some(bytes) = self.retain_bytes {
+            options = options.retain_bytes(bytes);
+        }
+        if let Some(age) = self.retain_age {
+            options = options.retain_age(age);
+        }
+        if let Some(count) = self.retain_count {
+            options = options.retain_count(count);
+        }
+        if self.retain_cursors {
+            options = options.retain_for_cursors(true);
+        }
+        options
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -135,6 +228,7 @@ pub(crate) enum ChecksumArg {
 }
 
 const DEFAULT_CAPACITY: u64 = 1 << 30;
+const DEFAULT_ROLL: u64 = 256 << 20;
 const DEFAULT_MAX_RECORD: u64 = 1 << 20;
 const LONGEST_RECORD: u64 = (256 << 20) - 1;
 /// Bytes that the timestamp adds to each record.
@@ -148,20 +242,70 @@ impl WriteArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let signals = Signals::install().map_err(|error| Failure::io("cannot handle signals", error))?;
         let inputs = Inputs::look_up(self.files.clone())?;
-        let options = self.options(inputs.total);
-        if self.no_timestamp {
-            let writer = options.create(&self.path)?;
-            Pump::new(&self, writer, Arrivals::default(), 0, inputs.total).run(&inputs, &signals)
+        let arrivals = Arrivals::default();
+        let stages = if self.no_timestamp { 0 } else { TIMESTAMP as usize };
+        if self.writes_journal()? {
+            let before = if self.path.is_dir() { Journal::settings(&self.path)? } else { None };
+            let known = self.journal.roll_bytes.or(before.map(|before| before.roll_bytes));
+            let options = self.options(self.capacity.or(known).unwrap_or(DEFAULT_ROLL));
+            if self.no_timestamp {
+                let journal = self.open_journal(before.as_ref(), options)?;
+                Pump::new(&self, journal, arrivals, stages, inputs.total).run(&inputs, &signals)
+            } else {
+                let journal = self.open_journal(before.as_ref(), options.stage(arrivals.stamp()))?;
+                Pump::new(&self, journal, arrivals, stages, inputs.total).run(&inputs, &signals)
+            }
         } else {
-            let arrivals = Arrivals::default();
-            let writer = options.stage(arrivals.stamp()).create(&self.path)?;
-            Pump::new(&self, writer, arrivals, TIMESTAMP as usize, inputs.total).run(&inputs, &signals)
+            let twice = inputs.total.unwrap_or(0).saturating_mul(2);
+            let options = self.options(self.capacity.unwrap_or(DEFAULT_CAPACITY.max(twice)));
+            if self.no_timestamp {
+                let writer = options.create(&self.path)?;
+                Pump::new(&self, writer, arrivals, stages, inputs.total).run(&inputs, &signals)
+            } else {
+                let writer = options.stage(arrivals.stamp()).create(&self.path)?;
+                Pump::new(&self, writer, arrivals, stages, inputs.total).run(&inputs, &signals)
+            }
         }
     }
 
-    fn options(&self, input: Option<u64>) -> WriterOptions {
-        let twice = input.unwrap_or(0).saturating_mul(2);
-        let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY.max(twice));
+    /// Whether the path is a journal's, or is to become one.
+    fn writes_journal(&self) -> Result<bool, Failure> {
+        if self.path.is_dir() {
+            let cannot = |error| Failure::io(format_args!("cannot list {}", self.path.display()), error);
+            if Journal::is_at(&self.path) || self.path.read_dir().map_err(cannot)?.next().is_none() {
+                return Ok(true);
+            }
+            let why = "it is a directory with other things in it: a journal needs one of its own";
+            return Err(Failure::new(Exit::Taken, why).about(&self.path));
+        }
+        if self.journal.is_given() && self.path.symlink_metadata().is_ok() {
+            let why = "it exists and is no directory: a journal is one";
+            return Err(Failure::new(Exit::Taken, why).about(&self.path));
+        }
+        Ok(self.journal.is_given())
+    }
+
+    fn open_journal<C: Chain>(
+        &self,
+        before: Option<&JournalSettings>,
+        channels: WriterOptions<C>,
+    ) -> Result<Journal<C>, Failure> {
+        let capacity = self.capacity.map(Roll::Bytes);
+        let mut options = self.journal.apply(before, Journal::options().channels(channels));
+        if let Some(roll) = capacity {
+            options = options.roll(roll);
+        }
+        let journal = options.open(&self.path)?;
+        for aside in journal.set_aside() {
+            note(format_args!(
+                "{}: set aside, since it does not follow from what is before",
+                aside.display()
+            ));
+        }
+        Ok(journal)
+    }
+
+    fn options(&self, capacity: u64) -> WriterOptions {
         let record = self.max_record.unwrap_or(DEFAULT_MAX_RECORD.min(capacity / 8));
         // What is more than the format allows is for the library to refuse, but not because of the timestamp.
         let longest = LONGEST_RECORD.min(capacity.saturating_sub(WORDS)).max(record);
@@ -200,10 +344,42 @@ impl WriteArgs {
     }
 }
 
-/// Moves records from the inputs into the channel.
-struct Pump<'a, C: Chain> {
+/// What records are appended to.
+trait Sink {
+    fn append(&mut self, record: &[u8]) -> Result<(), AppendError>;
+
+    /// The longest record, as stored.
+    fn max_record_len(&self) -> usize;
+
+    fn close(self) -> Result<(), SyncError>;
+}
+
+macro_rules! sink {
+    ($name:ident) => {
+        impl<C: Chain> Sink for $name<C> {
+            #[inline]
+            fn append(&mut self, record: &[u8]) -> Result<(), AppendError> {
+                $name::append(self, record).map(drop)
+            }
+
+            fn max_record_len(&self) -> usize {
+                $name::max_record_len(self)
+            }
+
+            fn close(self) -> Result<(), SyncError> {
+                $name::close(self)
+            }
+        }
+    };
+}
+
+sink!(Writer);
+sink!(Journal);
+
+/// Moves records from the inputs into the channel or the journal.
+struct Pump<'a, S> {
     args: &'a WriteArgs,
-    writer: Writer<C>,
+    writer: S,
     arrivals: Arrivals,
     splitter: Splitter,
     progress: ProgressBar,
@@ -211,14 +387,14 @@ struct Pump<'a, C: Chain> {
     bytes: u64,
 }
 
-impl<'a, C: Chain> Pump<'a, C> {
+impl<'a, S: Sink> Pump<'a, S> {
     fn new(
         args: &'a WriteArgs,
-        writer: Writer<C>,
+        writer: S,
         arrivals: Arrivals,
         stages: usize,
         total: Option<u64>,
-    ) -> Pump<'a, C> {
+    ) -> Pump<'a, S> {
         let splitter = Splitter::new(args.split(), writer.max_record_len().saturating_sub(stages));
         let progress = if args.quiet { ProgressBar::hidden() } else { progress::bar(total, "writing") };
         Pump { args, writer, arrivals, splitter, progress, records: 0, bytes: 0 }
