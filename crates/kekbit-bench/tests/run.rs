@@ -136,7 +136,14 @@ fn sustained_goes_from_file_to_file() {
     measured(
         &["sustained", "--seconds", "0.3", "--segment", "65536"],
         &["96 bytes"],
-        &["raw, reuse", "kekbit, reuse", "kekbit 0.3.5, new files", "Unix pipe, 1 MiB", "Unix stream socket"],
+        &[
+            "raw, reuse",
+            "kekbit, reuse",
+            "kekbit, journal",
+            "kekbit 0.3.5, new files",
+            "Unix pipe, 1 MiB",
+            "Unix stream socket",
+        ],
         &["ns/record", "records"],
         None,
     );
@@ -168,6 +175,7 @@ fn the_open_loop_tells_percentiles_at_each_rate() {
         &[
             "raw, reuse",
             "kekbit, reuse",
+            "kekbit, journal",
             "kekbit, fresh",
             "kekbit 0.3.5, new files",
             "Unix pipe, 1 MiB",

@@ -12,6 +12,7 @@ pub(crate) mod foreign;
 mod framed;
 #[cfg(feature = "iceoryx2")]
 mod iceoryx2;
+mod journal;
 mod kekbit;
 mod meet;
 mod old;
@@ -46,6 +47,7 @@ macro_rules! families {
         $each!(raw_reuse::all());
         $each!(kekbit::all());
         $each!(reuse::all());
+        $each!(journal::all());
         $each!(old::all());
         $each!(old_files::all());
         $each!(settings::appending());
