@@ -144,18 +144,18 @@ impl Shared {
     fn next_job(&self) -> Option<Job> {
         let mut state = self.state();
         loop {
-            if state.wanted && state.ready.is_none() {
+            if state.wanted && state.ready.is_none() && !state.stops {
                 state.wanted = false;
                 return Some(Job::Prepare);
             }
             if let Some(pen) = state.retired.pop_front() {
                 return Some(Job::Retire(Box::new(pen)));
             }
-            if state.stops {
-                return None;
-            }
             if std::mem::take(&mut state.retains) {
                 return Some(Job::Retain);
+            }
+            if state.stops {
+                return None;
             }
             let now = unix_nanos();
             state = match state.over {
