@@ -187,11 +187,8 @@ impl JournalReader {
     /// See [`JournalReadError`].
     pub fn oldest_sequence(&self) -> Result<Option<u64>, JournalReadError> {
         for first in self.list()? {
-            match self.options.clone().random_access(true).open(channel_path(&self.directory, first)) {
-                Ok(channel) if channel.first_sequence() == first => return Ok(Some(first)),
-                Ok(_) => {}
-                Err(error) if is_none(&error) => {}
-                Err(error) => return Err(JournalReadError::Open(error)),
+            if self.look_at(first)?.is_some() {
+                return Ok(Some(first));
             }
         }
         Ok(None)
@@ -205,20 +202,21 @@ impl JournalReader {
     /// See [`JournalReadError`].
     pub fn end_point(&self) -> Result<Option<EndPoint>, JournalReadError> {
         for first in self.list()?.into_iter().rev() {
-            let path = channel_path(&self.directory, first);
-            match self.options.clone().random_access(true).open(&path) {
-                Ok(channel) if channel.first_sequence() == first => {
-                    return channel
-                        .end_point()
-                        .map(Some)
-                        .map_err(|source| JournalReadError::Read { path, source });
-                }
-                Ok(_) => {}
-                Err(error) if is_none(&error) => {}
-                Err(error) => return Err(JournalReadError::Open(error)),
+            if let Some(channel) = self.look_at(first)? {
+                let path = channel_path(&self.directory, first);
+                return channel
+                    .end_point()
+                    .map(Some)
+                    .map_err(|source| JournalReadError::Read { path, source });
             }
         }
         Ok(None)
+    }
+
+    /// The channel that begins with `first`, to be looked at here and there; as [`JournalReader::open_named`] otherwise.
+    fn look_at(&self, first: u64) -> Result<Option<Channel>, JournalReadError> {
+        let path = channel_path(&self.directory, first);
+        named(self.options.clone().random_access(true).open(path), first)
     }
 
     /// Asks the kernel whether somebody writes the journal. A system call.
@@ -268,12 +266,12 @@ impl JournalReader {
     fn check(&mut self) -> Result<(), JournalReadError> {
         let Some(reader) = &self.reader else { return Ok(()) };
         let channel = reader.channel();
-        let named = match file::open(channel.path(), false) {
+        let is_named = match file::open(channel.path(), false) {
             Ok(file) => channel.is_file(&file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         };
-        if !named.map_err(|source| self.io("look up a channel of", source))? {
+        if !is_named.map_err(|source| self.io("look up a channel of", source))? {
             // What comes next is wherever that sequence is.
             let next = self.sequence();
             self.leave();
@@ -395,12 +393,7 @@ impl JournalReader {
         let mut mapping = path.symlink_metadata().ok().and_then(|metadata| self.take_mapping(&metadata));
         let opened = self.options.clone().open_mapped(&path, &mut mapping);
         self.mappings.extend(mapping);
-        match opened {
-            Ok(channel) => Ok(Some(channel).filter(|channel| channel.first_sequence() == first)),
-            // What is just being reused has been given up.
-            Err(error) if is_none(&error) => Ok(None),
-            Err(error) => Err(JournalReadError::Open(error)),
-        }
+        named(opened, first)
     }
 
     fn take_mapping(&mut self, metadata: &Metadata) -> Option<Mapping> {
@@ -511,6 +504,16 @@ impl JournalReader {
     fn read_error(&self, source: ReadError) -> JournalReadError {
         let path = self.channel().map_or(&*self.directory, Channel::path).to_owned();
         JournalReadError::Read { path, source }
+    }
+}
+
+/// What was opened under the name of the channel that begins with `first`, if it is that.
+fn named(opened: Result<Channel, OpenError>, first: u64) -> Result<Option<Channel>, JournalReadError> {
+    match opened {
+        Ok(channel) => Ok(Some(channel).filter(|channel| channel.first_sequence() == first)),
+        // What is just being reused has been given up.
+        Err(error) if is_none(&error) => Ok(None),
+        Err(error) => Err(JournalReadError::Open(error)),
     }
 }
 
