@@ -366,6 +366,29 @@ fn what_exceeds_the_limits_is_given_up_the_oldest_first_and_its_files_are_used_a
 }
 
 #[test]
+fn what_only_has_such_a_name_is_never_given_up() {
+    for background in [true, false] {
+        let dir = dir();
+        let path = dir.path().join("journal");
+        let options = tiny().durability(Durability::AtEnd).retain_count(2).background(background);
+        let mut journal = options.clone().open(&path).unwrap();
+        for sequence in 0..100 {
+            journal.append(&record(sequence, 300)).unwrap();
+        }
+        journal.close().unwrap();
+        let foreign = path.join(format!("{:020}.kek", 1));
+        fs::write(&foreign, b"mine").unwrap();
+        let mut journal = options.open(&path).unwrap();
+        for sequence in 100..200 {
+            journal.append(&record(sequence, 300)).unwrap();
+        }
+        journal.close().unwrap();
+        assert_eq!(fs::read(&foreign).unwrap(), b"mine");
+        assert!(channels(&path).len() <= 3);
+    }
+}
+
+#[test]
 fn limits_hold_when_a_journal_is_opened_again() {
     let dir = dir();
     let path = dir.path().join("journal");
@@ -679,6 +702,8 @@ fn a_record_is_durable_when_it_has_been_waited_for_in_whichever_channel_it_is() 
             for at in [199, 3, 150, 0] {
                 handle.wait_for_record(appended[at]).unwrap();
             }
+            // A position alone does not tell the channel: everything becomes durable, whatever is at that place by now.
+            handle.wait_for(appended[199].position).unwrap();
             handle.sync().unwrap();
             journal.append(b"more").unwrap();
             journal.sync().unwrap();
