@@ -341,7 +341,7 @@ pub(crate) struct Nameless {
 
 impl Nameless {
     /// Gives the channel the name `path`, unless something has it already.
-    pub(crate) fn name(self, path: &Path) -> Result<Pen, CreateError> {
+    pub(crate) fn name(mut self, path: &Path) -> Result<Pen, CreateError> {
         self.unnamed.name(path).creating("name", path)?;
         if let Some(error) = self.directory.and_then(|directory| file::sync(&directory).err()) {
             // The name may or may not outlive a power cut; so that there is no doubt, there is none.
@@ -353,12 +353,12 @@ impl Nameless {
 
     /// Gives the channel the name `path`, unless something has it already, and says in its header that it begins at the time
     /// `now`, with the record `first`. Neither is synced: the first sync of the channel will do so, and before it nothing of the channel is
-    /// durable.
-    pub(crate) fn begin(self, first: u64, now: u64, path: &Path) -> Result<Pen, CreateError> {
-        let Nameless { mut pen, unnamed, directory } = self;
+    /// durable. What comes along may be dropped at leisure, which closes the file.
+    pub(crate) fn begin(self, first: u64, now: u64, path: &Path) -> Result<(Pen, Unnamed), CreateError> {
+        let Nameless { mut pen, mut unnamed, directory } = self;
         pen.begin(first, now, directory);
         unnamed.name(path).creating("name", path)?;
-        Ok(pen)
+        Ok((pen, unnamed))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::space::{Space, SpaceStart};
 use crate::sync_handle::Ticker;
 use crate::syncer::{Ending, Syncer, SyncerStart};
 use crate::syncs::Syncs;
-use crate::sys::file::file_system;
+use crate::sys::file::{Unnamed, file_system};
 use crate::time::Clock;
 
 /// The writing side of a channel file.
@@ -67,11 +67,11 @@ pub(crate) trait Successors: Debug + Send {
     fn tell(&mut self, tail: u64, capacity: u64);
 
     /// The channel that follows, with the record `first`, and begins at the time `now`: it has its name, and at least `room` bytes of
-    /// data are reserved. If there is none, nothing has happened.
-    fn successor(&mut self, first: u64, now: u64, room: u64) -> Result<Pen, AppendError>;
+    /// data are reserved. With a file that is needed no more, for [`Successors::retire`]. If there is none, nothing has happened.
+    fn successor(&mut self, first: u64, now: u64, room: u64) -> Result<(Pen, Unnamed), AppendError>;
 
-    /// The channel of `old` has ended, as `ending` says, and `new` follows it.
-    fn retire(&mut self, old: Pen, ending: Ending, new: &Pen) -> Result<(), SyncError>;
+    /// The channel of `old` has ended, as `ending` says, and `new` follows it. `file` is to be dropped.
+    fn retire(&mut self, old: Pen, ending: Ending, new: &Pen, file: Unnamed) -> Result<(), SyncError>;
 
     /// The channel that begins with `first` has ended, and nothing is in it: its name will be needed.
     fn discard(&self, first: u64);
@@ -323,7 +323,7 @@ impl Pen {
             return Err(AppendError::Closed);
         }
         let Some(mut successors) = self.successors.take() else { return Ok(()) };
-        let mut next = match successors.successor(self.sequence, self.clock.now(), room) {
+        let (mut next, file) = match successors.successor(self.sequence, self.clock.now(), room) {
             Ok(next) => next,
             Err(error) => {
                 self.successors = Some(successors);
@@ -338,7 +338,7 @@ impl Pen {
         next.ticker = self.ticker.take();
         next.syncs_each = self.syncs_each;
         let old = std::mem::replace(self, next);
-        let retired = successors.retire(old, ending, self);
+        let retired = successors.retire(old, ending, self, file);
         self.successors = Some(successors);
         retired.map_err(|error| AppendError::Poisoned { source: error.into_source() })
     }
@@ -371,6 +371,13 @@ impl Pen {
     /// Makes the first `room` bytes ready, of a channel in which nothing is yet.
     pub(crate) fn reserve_first(&mut self, room: u64) -> Result<(), AppendError> {
         self.space.make_ready(self.room.tail(), self.room.tail() + room).map(drop)
+    }
+
+    /// Makes the pages present in which `begin` and the first entry of the index will store. Nobody has seen the channel yet.
+    pub(crate) fn touch_beginning(&self) {
+        let page = self.header.encode().expect("it has been encoded before");
+        self.map.store_words(0, &page);
+        self.map.store(self.header.regions.index, 0);
     }
 
     /// Sequence of the first record, and when the channel was created.

@@ -230,7 +230,7 @@ fn create(path: &Path, place: Place) -> Result<(), CursorError> {
     {
         return Err(CursorError::io("create", directory)(error));
     }
-    let unnamed = Unnamed::create(path, 0o600).map_err(CursorError::io("create", path))?;
+    let mut unnamed = Unnamed::create(path, 0o600).map_err(CursorError::io("create", path))?;
     file::reserve(&unnamed.file, 0, LEN as u64).map_err(CursorError::io("reserve space for", path))?;
     file::write_all_at(&unnamed.file, &place.file(), 0).map_err(CursorError::io("write", path))?;
     file::sync(&unnamed.file).map_err(CursorError::io("sync", path))?;

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! In the order in which data flows: names on the disk (`names`), who writes (`lock`), what the last writer has left
-//! (`recovery`), how the next channel comes about (`roller`, by `period` and `retention`), the writer itself (here), the
-//! reader. A channel knows nothing of journals but that its writer may have [`Successors`](crate::pen::Successors).
+//! (`recovery`), how channels are made (`plan`, by `period` and `retention`), what is done beside the writer (`upkeep`), how it goes
+//! on in the next channel (`roller`), the writer itself (here), the reader. A channel knows nothing of journals but that its writer may have [`Successors`](crate::pen::Successors).
 
 mod cursor;
 mod error;
@@ -16,12 +16,14 @@ mod lock;
 mod names;
 mod options;
 mod period;
+mod plan;
 mod reader;
 mod recovery;
 mod retention;
 mod roller;
 mod settings;
 mod times;
+mod upkeep;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -186,7 +186,7 @@ impl Unnamed {
     }
 
     /// Gives the file the name `path`, unless something has it already.
-    pub(crate) fn name(mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn name(&mut self, path: &Path) -> io::Result<()> {
         match &self.temporary {
             Some(temporary) => {
                 match renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
