@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::roles::{die_with_parent, pin, say};
-use crate::workloads::{costs, scan};
+use crate::workloads::{costs, rolls, scan};
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -15,6 +15,7 @@ pub(crate) enum What {
     Populate,
     Capacity,
     Length,
+    Rolls,
 }
 
 /// What the process is told.
@@ -26,15 +27,19 @@ pub(crate) struct Alone {
     pub(crate) dir: PathBuf,
     #[arg(long)]
     pub(crate) core: usize,
+    /// For a second thread.
+    #[arg(long)]
+    pub(crate) other_core: usize,
     /// Turns the order in which things are measured.
     #[arg(long)]
     pub(crate) round: u32,
     /// Bytes of a record.
     #[arg(long, default_value_t = 96)]
     pub(crate) size: usize,
+    /// Or rolls.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) records: u64,
-    /// Bytes: capacities, or what is written before.
+    /// Bytes: capacities, what is written before, or a channel's.
     #[arg(long = "bytes")]
     pub(crate) bytes: Vec<u64>,
 }
@@ -64,6 +69,7 @@ impl Alone {
         let rest = [
             ("--dir", self.dir.display().to_string()),
             ("--core", self.core.to_string()),
+            ("--other-core", self.other_core.to_string()),
             ("--round", self.round.to_string()),
             ("--size", self.size.to_string()),
             ("--records", self.records.to_string()),
@@ -77,7 +83,10 @@ impl Alone {
 
 pub(crate) fn run(alone: &Alone) -> Result<()> {
     die_with_parent()?;
-    pin(alone.core)?;
+    // A thread that it starts would have to stay there too.
+    if alone.what != What::Rolls {
+        pin(alone.core)?;
+    }
     let dir = alone.dir.as_path();
     let figures = match alone.what {
         What::Scan => scan::measure(dir, alone.size, alone.records, alone.round)?,
@@ -85,6 +94,10 @@ pub(crate) fn run(alone: &Alone) -> Result<()> {
         What::Capacity => {
             let capacity = |bytes: &u64| costs::capacity(dir, *bytes, alone.records);
             alone.bytes.iter().map(capacity).collect::<Result<Vec<_>>>()?.concat()
+        }
+        What::Rolls => {
+            let segment = *alone.bytes.first().ok_or("how many bytes a channel has")?;
+            rolls::measure(dir, alone.size, alone.records, segment, [alone.core, alone.other_core])?
         }
         What::Length => costs::length(dir, &alone.bytes)?,
     };

@@ -175,7 +175,16 @@ impl Figures {
     /// How many times as fast `ours` is as `theirs`: their time over ours, or our rate over theirs; from the rounds that both
     /// have.
     pub(crate) fn speed(&self, place: &Place, ours: &str, theirs: &str) -> Option<Ratio> {
-        let (ours, theirs) = (self.rounds(place, ours)?, self.rounds(place, theirs)?);
+        self.speed_between((place, ours), (place, theirs))
+    }
+
+    /// The same for two places of one kind, such as two percentiles.
+    pub(crate) fn speed_between(
+        &self,
+        (place, ours): (&Place, &str),
+        (their_place, theirs): (&Place, &str),
+    ) -> Option<Ratio> {
+        let (ours, theirs) = (self.rounds(place, ours)?, self.rounds(their_place, theirs)?);
         let both = ours.iter().filter_map(|(round, ours)| Some((*theirs.get(round)?, *ours)));
         let rounds: Vec<(f64, f64)> = match place.more_is_better() {
             true => both.map(|(theirs, ours)| (ours, theirs)).collect(),

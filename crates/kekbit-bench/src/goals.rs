@@ -9,6 +9,7 @@
 
 use crate::figures::{Figures, Place};
 use crate::stats::Ratio;
+use crate::workloads::rolls;
 
 /// Fewer rounds than these decide nothing.
 pub(crate) const ROUNDS: usize = 15;
@@ -20,6 +21,8 @@ pub(crate) struct Goal {
     pub(crate) id: String,
     /// Where it is measured.
     pub(crate) place: Place,
+    /// Their measure, if it is another one than ours.
+    pub(crate) their_measure: Option<&'static str>,
     /// Our peer, by its name.
     pub(crate) ours: &'static str,
     /// What it is compared with.
@@ -144,7 +147,7 @@ impl Goal {
         for (wanted, name) in self.opponents(figures) {
             match name {
                 Some(name) => {
-                    let speed = figures.speed(&self.place, self.ours, name);
+                    let speed = figures.speed_between((&self.place, self.ours), (&self.their_place(), name));
                     found.extend(speed.map(|speed| (name.to_owned(), self.demand.turned(speed))));
                 }
                 None => missing.push(wanted.to_owned()),
@@ -165,12 +168,25 @@ impl Goal {
         Outcome { goal: self, verdict, measured: found.into_iter().max_by(hardest) }
     }
 
+    /// Where theirs is measured.
+    pub(crate) fn their_place(&self) -> Place {
+        let measure = self.their_measure.unwrap_or(&self.place.measure).to_owned();
+        Place { measure, ..self.place.clone() }
+    }
+
+    /// What ours is compared with, as words: `Aeron's best`.
+    pub(crate) fn opponent(&self) -> String {
+        let theirs = self.theirs.words();
+        self.their_measure.map_or(theirs.clone(), |measure| format!("{measure} of {theirs}"))
+    }
+
     /// Whom ours is compared with: what was wanted, and the peer that it is.
     fn opponents<'f>(&self, figures: &'f Figures) -> Vec<(&'static str, Option<&'f str>)> {
-        let best = |system: &'static str| (system, figures.best(&self.place, system));
+        let place = self.their_place();
+        let best = |system: &'static str| (system, figures.best(&place, system));
         match self.theirs {
             Theirs::Peer(name) => {
-                vec![(name, figures.peers(&self.place).into_iter().find(|peer| *peer == name))]
+                vec![(name, figures.peers(&place).into_iter().find(|peer| *peer == name))]
             }
             Theirs::Best(system) => vec![best(system)],
             Theirs::Each(systems) => systems.iter().copied().map(best).collect(),
@@ -184,12 +200,23 @@ pub(crate) const SYSTEMS: &[&str] =
 
 /// All goals, in the order of the workloads.
 pub(crate) fn all() -> Vec<Goal> {
-    let groups = [stream(), sustained(), fresh(), append(), ping_pong(), open_loop(), scan(), command()];
+    let groups = [
+        stream(),
+        sustained(),
+        journal(),
+        rolls(),
+        fresh(),
+        append(),
+        ping_pong(),
+        open_loop(),
+        scan(),
+        command(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
 fn goal(id: String, place: Place, ours: &'static str, theirs: Theirs, demand: Demand) -> Goal {
-    Goal { id, place, ours, theirs, demand }
+    Goal { id, place, their_measure: None, ours, theirs, demand }
 }
 
 const PREPARED: &str = "kekbit, prepared";
@@ -199,6 +226,7 @@ const RAW_UNCHECKED: &str = "raw, prepared, no checksum";
 const FRESH: &str = "kekbit, fresh";
 const RAW_IN_SERIES: &str = "raw, populate and stream in series";
 const REUSE: &str = "kekbit, reuse";
+const JOURNAL: &str = "kekbit, journal";
 
 fn stream() -> Vec<Goal> {
     use Demand::Speed;
@@ -231,6 +259,22 @@ fn sustained() -> Vec<Goal> {
         goal("sustained-old".into(), place(), REUSE, Theirs::Best("kekbit 0.3.5"), Demand::Speed(4.0)),
         goal("sustained-aeron".into(), place(), REUSE, Theirs::Best("Aeron"), Demand::Speed(1.0)),
     ]
+}
+
+fn journal() -> Vec<Goal> {
+    let place = || Place::new("journal", "96 bytes", "ns/record");
+    vec![
+        goal("journal-old".into(), place(), JOURNAL, Theirs::Best("kekbit 0.3.5"), Demand::Speed(4.0)),
+        goal("journal-aeron".into(), place(), JOURNAL, Theirs::Best("Aeron"), Demand::Speed(1.0)),
+    ]
+}
+
+fn rolls() -> Vec<Goal> {
+    let ordinary = Theirs::Peer(rolls::ORDINARY);
+    let place = |measure| Place::new("rolls", "96 bytes", measure);
+    let median = goal("rolls-p50".into(), place("p50 ns"), rolls::BEHIND, ordinary, Demand::Time(3.0));
+    let tail = goal("rolls-p99".into(), place("p99 ns"), rolls::BEHIND, ordinary, Demand::Time(1.0));
+    vec![median, Goal { their_measure: Some("p99.99 ns"), ..tail }]
 }
 
 fn fresh() -> Vec<Goal> {
@@ -320,7 +364,7 @@ mod tests {
 
     fn goal(measure: &str, theirs: Theirs, demand: Demand) -> Goal {
         let place = Place::new(WHERE.0, WHERE.1, measure);
-        Goal { id: "test".into(), place, ours: "kekbit", theirs, demand }
+        Goal { id: "test".into(), place, their_measure: None, ours: "kekbit", theirs, demand }
     }
 
     fn verdict(goal: &Goal, samples: &[Vec<Sample>]) -> Verdict {
@@ -408,6 +452,25 @@ mod tests {
     }
 
     #[test]
+    fn a_percentile_can_be_compared_with_another_one() {
+        let goal = Goal {
+            their_measure: Some("p99.99 ns"),
+            ..goal("p99 ns", Theirs::Peer("raw"), Demand::Time(1.0))
+        };
+        let of = |ours, theirs| {
+            [
+                samples("kekbit", "p99 ns", ours, 15),
+                samples("raw", "p99 ns", 1.0, 15),
+                samples("raw", "p99.99 ns", theirs, 15),
+            ]
+        };
+        assert_eq!(verdict(&goal, &of(10.0, 10.0)), Verdict::Met);
+        assert_eq!(verdict(&goal, &of(10.0, 9.9)), Verdict::Missed);
+        assert_eq!(goal.opponent(), "p99.99 ns of `raw`");
+        assert_eq!(verdict(&goal, &of(10.0, 10.0)[..2]), Verdict::NotMeasured(vec!["raw".into()]));
+    }
+
+    #[test]
     fn below_every_peer_is_decided_by_the_hardest_and_needs_them_all() {
         let goal = goal("p99 ns", Theirs::Each(&["Aeron", "iceoryx2"]), Demand::Below);
         let of = |aeron, iceoryx2| {
@@ -457,9 +520,11 @@ mod tests {
         // Stream: raw with and without a checksum, Aeron, 0.3.5 and Chronicle Queue at 4 sizes, iceoryx2 at 3.
         assert_eq!(count("stream"), 5 * 4 + 3);
         assert_eq!((count("sustained"), count("fresh"), count("append")), (2, 2, 2));
+        // A journal beside 0.3.5 and Aeron; the appends behind a roll, their median and their tail.
+        assert_eq!((count("journal"), count("rolls")), (2, 2));
         // Two goals at three percentiles; two peers at two percentiles of two rates.
         assert_eq!((count("pingpong"), count("open-loop")), (2 * 3, 2 * 2 * 2));
         assert_eq!((count("scan"), count("command")), (2, 2));
-        assert_eq!(all().len(), 47);
+        assert_eq!(all().len(), 51);
     }
 }

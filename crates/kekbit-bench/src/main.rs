@@ -32,7 +32,6 @@ mod plan;
 mod promises;
 mod report;
 mod roles;
-mod rolls;
 mod run;
 mod sample;
 mod stats;
@@ -65,8 +64,6 @@ enum Command {
     Durable(durable::DurableArgs),
     /// What a sync of one record makes the device write.
     SyncBytes(durable::SyncBytesArgs),
-    /// What a journal's rolls do to the appends around them.
-    Rolls(rolls::RollsArgs),
     /// What the machine itself does to latencies.
     Hiccups(hiccups::HiccupsArgs),
     /// Appends once through one peer, then reads once: for `strace -c`, `valgrind --tool=callgrind` and `perf`.
@@ -84,7 +81,6 @@ fn main() -> ExitCode {
         Command::Machine(args) => report::describe_machine(&args),
         Command::Durable(args) => durable::run(&args),
         Command::SyncBytes(args) => durable::sync_bytes(&args),
-        Command::Rolls(args) => rolls::run(&args),
         Command::Hiccups(args) => hiccups::run(&args),
         Command::Once(args) => once::run(&args),
         Command::Role(role) => roles::run(&role),

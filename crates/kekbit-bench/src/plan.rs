@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Fresh,
     /// From sender to receiver, for a minute, everything included.
     Sustained,
+    /// The same through a journal, beside its predecessor and Aeron.
+    Journal,
+    /// What a journal's rolls do to the appends around them.
+    Rolls,
     /// Round trips.
     Pingpong,
     /// Latencies at a given rate.
@@ -77,6 +81,7 @@ pub(crate) fn plan(args: &RunArgs) -> Result<Vec<Vec<Job>>> {
     for kind in kinds {
         match kind {
             Kind::Scan => groups.push(vec![alone("scan", "96 bytes", scan(args))]),
+            Kind::Rolls => groups.push(vec![alone("rolls", "96 bytes", rolls(args))]),
             Kind::Command => match command::find_kek(args.kek.as_deref()) {
                 Ok(kek) => groups.extend(commands(&kek, args)),
                 Err(error) => skip("command", &error),
@@ -102,16 +107,19 @@ fn wanted(name: &str, args: &RunArgs) -> bool {
     args.peers.is_empty() || args.peers.iter().any(|part| name.contains(part.as_str()))
 }
 
+/// What is compared with a journal: where there is more than one configuration, by the words with which they begin.
+const JOURNALS: [&str; 3] = ["kekbit, journal", "kekbit 0.3.5", "Aeron"];
+
 /// A workload that peers run in processes, at all its sizes and rates.
 fn roles(kind: Kind, entries: &[Entry], args: &RunArgs) -> Vec<Vec<Job>> {
     let (workload, sizes): (_, &[usize]) = match kind {
         Kind::Append => (Workload::Append, &[96, 1024]),
         Kind::Stream => (Workload::Stream, &[32, 96, 256, 1024]),
         Kind::Fresh => (Workload::Fresh, &[96, 1024]),
-        Kind::Sustained => (Workload::Sustained, &[96]),
+        Kind::Sustained | Kind::Journal => (Workload::Sustained, &[96]),
         Kind::Pingpong => (Workload::Pingpong, &[96]),
         Kind::OpenLoop => (Workload::OpenLoop, &[256]),
-        Kind::Scan | Kind::Command | Kind::Costs => return Vec::new(),
+        Kind::Scan | Kind::Rolls | Kind::Command | Kind::Costs => return Vec::new(),
     };
     let sizes = if args.sizes.is_empty() { sizes } else { &args.sizes };
     let rates: Vec<Option<f64>> = match kind {
@@ -124,7 +132,10 @@ fn roles(kind: Kind, entries: &[Entry], args: &RunArgs) -> Vec<Vec<Job>> {
             Some(rate) => format!("{size} bytes, {rate}/s"),
             None => format!("{size} bytes"),
         };
-        let taking_part = entries.iter().filter(|entry| entry.workloads.contains(&workload));
+        let taking_part =
+            entries.iter().filter(|entry| entry.workloads.contains(&workload)).filter(|entry| {
+                kind != Kind::Journal || JOURNALS.iter().any(|name| entry.name.starts_with(name))
+            });
         let jobs = taking_part.map(|entry| Job {
             workload: name(kind),
             case: case.clone(),
@@ -145,6 +156,7 @@ fn process(what: What, args: &RunArgs) -> Alone {
         what,
         dir: PathBuf::new(),
         core: args.cores[0],
+        other_core: args.cores.get(1).copied().unwrap_or(args.cores[0]),
         round: 0,
         size: 96,
         records: args.records.unwrap_or(1_000_000),
@@ -156,6 +168,15 @@ fn scan(args: &RunArgs) -> Alone {
     let records = args.records.unwrap_or(args.space / frame_len(96) as u64);
     Alone { records, ..process(What::Scan, args) }
 }
+
+fn rolls(args: &RunArgs) -> Alone {
+    let bytes = vec![args.segment.min(ROLLED)];
+    Alone { records: args.records.unwrap_or(ROLLS), bytes, ..process(What::Rolls, args) }
+}
+
+/// Rolls of a round, and bytes of a channel.
+const ROLLS: u64 = 1000;
+const ROLLED: u64 = 16 << 20;
 
 /// Making pages without writing any record, beside those who write some.
 fn add_populate(groups: &mut [Vec<Job>], args: &RunArgs) {

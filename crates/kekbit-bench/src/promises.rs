@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::Result;
 use crate::peer::About;
 use crate::peers;
+use crate::workloads::rolls;
 
 /// The file's name.
 pub(crate) const FILE: &str = "peers.json";
@@ -26,12 +27,15 @@ pub(crate) fn all() -> Promises {
 }
 
 /// What takes part in scans and in the costs of one channel, and commands: kept, checksummed, outlives a kill.
-const OTHERS: [(&str, [bool; 3]); 11] = [
+const OTHERS: [(&str, [bool; 3]); 14] = [
     // These two scan without looking at the checksum.
     ("kekbit", [true, false, true]),
     ("kekbit, Reader", [true, false, true]),
     ("kekbit, verified", [true, true, true]),
     ("kekbit, Reader, verified", [true, true, true]),
+    (rolls::ORDINARY, [true, true, true]),
+    (rolls::BEHIND, [true, true, true]),
+    (rolls::ROLLING, [true, true, true]),
     ("walk", [true, false, true]),
     ("walk, CRC", [true, true, true]),
     ("populate", [false, false, false]),

@@ -12,7 +12,7 @@ use crate::Result;
 /// One figure of one peer in one round.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Sample {
-    /// The workload: `append`, `stream`, `sustained`, `fresh`, `pingpong`, `open-loop`, `scan`, `command`, or one of the
+    /// The workload: `append`, `stream`, `sustained`, `journal`, `rolls`, `fresh`, `pingpong`, `open-loop`, `scan`, `command`, or one of the
     /// costs: `cost of settings`, `cost of size`, `cost of capacity`, `cost of readers`, `cost of length`.
     pub(crate) workload: String,
     /// What was varied: `96 bytes`, `1000000/s`. Samples are compared with those of the same workload and case.

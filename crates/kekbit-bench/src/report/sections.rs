@@ -32,6 +32,8 @@ pub(crate) enum Form {
 /// All workloads, in the order in which they are shown.
 pub(crate) const SECTIONS: &[Section] = &[
     section("sustained", &["kekbit, reuse"], &["raw, reuse"], Form::Systems),
+    section("journal", &["kekbit, journal"], &[], Form::Systems),
+    section("rolls", &[], &["kekbit, journal, ordinary appends"], Form::Systems),
     section("stream", PREPARED, RAW, Form::Systems),
     section("fresh", &["kekbit, fresh"], &["raw, populate and stream in series"], Form::Systems),
     section("append", PREPARED, RAW, Form::Systems),

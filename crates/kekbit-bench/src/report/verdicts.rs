@@ -83,7 +83,7 @@ fn sentence(outcome: &Outcome<'_>) -> String {
         goal.place.case,
         goal.ours,
         goal.demand.words(),
-        goal.theirs.words(),
+        goal.opponent(),
         goal.id
     )
 }

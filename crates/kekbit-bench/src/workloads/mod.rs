@@ -6,5 +6,6 @@ pub(crate) mod command;
 pub(crate) mod costs;
 pub(crate) mod open_loop;
 pub(crate) mod pingpong;
+pub(crate) mod rolls;
 pub(crate) mod scan;
 pub(crate) mod stream;
