@@ -25,7 +25,7 @@ use crate::opened::{Opened, Source};
 use crate::publish::{Place, Window};
 use crate::reader::Reader;
 use crate::record::Record;
-use crate::records::Records;
+use crate::records::{Records, RecordsBack};
 use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
 use crate::sys::file;
@@ -246,6 +246,42 @@ impl Channel {
         Ok(Records::new(self, cursor, skip))
     }
 
+    /// The records that are there, the last first: from the end, wherever that is when it is asked for the first one.
+    ///
+    /// Going back takes two to three times as long as going on, see [`Reader::try_previous`].
+    ///
+    /// # Example: the last three
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("log.kek");
+    /// # let mut writer = kekbit::Writer::create(&path)?;
+    /// # for line in ["one", "two", "three", "four"] {
+    /// #     writer.append(line.as_bytes())?;
+    /// # }
+    /// let channel = kekbit::Channel::open(&path)?;
+    /// let mut last = Vec::new();
+    /// for record in channel.records_back().take(3) {
+    ///     last.push(record?.to_vec());
+    /// }
+    /// assert_eq!(last, [&b"four"[..], b"three", b"two"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn records_back(&self) -> RecordsBack<'_> {
+        RecordsBack::from_end(self, self.cursor())
+    }
+
+    /// The records before `start`, the last first: before [`Start::Sequence`] 42 the first is 41.
+    ///
+    /// # Errors
+    ///
+    /// See [`SeekError`].
+    pub fn records_back_from(&self, start: Start) -> Result<RecordsBack<'_>, SeekError> {
+        let mut cursor = self.cursor();
+        let skip = seek::seek(self, &mut cursor, start)?;
+        Ok(RecordsBack::new(self, cursor, skip)?)
+    }
+
     /// A reader of its own, from `start` on, that follows the channel while it is written.
     ///
     /// # Errors
@@ -403,12 +439,13 @@ impl Channel {
     /// Up to where the records are known to be durable: what the writer says while it lives or in the same boot, else
     /// what a slot on the disk tells, which may be one sync late, and 17 where each record is synced.
     pub fn synced_tail(&self) -> Position {
-        let synced = if self.inner.same_boot {
-            self.inner.map.word(self.inner.header.regions.control + SYNCED)
-        } else {
-            self.inner.synced_slot()
-        };
+        let synced = if self.inner.same_boot { self.announced() } else { self.inner.synced_slot() };
         Position::new(synced.min(self.inner.header.capacity))
+    }
+
+    /// Up to where its writer says that everything is synced, to whoever reads it in the same boot.
+    pub(crate) fn announced(&self) -> u64 {
+        self.inner.map.word(self.inner.header.regions.control + SYNCED)
     }
 
     /// Up to where a slot of the control region says that everything is synced.

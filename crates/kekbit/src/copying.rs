@@ -51,7 +51,8 @@ use crate::wait::Wait;
 /// # Trust
 ///
 /// Whatever is done to the file, and whenever: no signal, no panic, no undefined behaviour, no waiting (unless asked for),
-/// and memory for one block and the longest frame that the file really holds, which is 256 MiB at the most.
+/// and memory for one block and the longest frame that the file really holds, which is 256 MiB at the most, and for going back
+/// 1 MiB.
 ///
 /// Each record that it lends was a frame that passed its check, in one piece: header word and payload come from the same
 /// copy that was checked. From the first damaged frame on nothing is lent. With [`Checksum::None`](crate::Checksum) the check
@@ -122,6 +123,15 @@ impl CopyingReader {
     /// As [`CopyingReader::try_next`].
     pub fn next(&mut self, wait: Wait<'_>) -> Result<Option<Record<'_>>, ReadError> {
         self.following.next(wait)
+    }
+
+    /// The record before this place, and moves back before it; as [`Reader::try_previous`](crate::Reader::try_previous).
+    ///
+    /// # Errors
+    ///
+    /// As [`CopyingReader::try_next`].
+    pub fn try_previous(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        self.following.try_previous()
     }
 
     /// How the channel has ended, as [`Reader::end`](crate::Reader::end).
@@ -386,6 +396,15 @@ impl Growth<Copied> for Opened {
             place.replace(at, bytes);
         }
         Ok(moved)
+    }
+
+    fn jump_back(&self, place: &mut Copied, at: u64) -> Result<bool, ReadError> {
+        if place.move_to(at) {
+            return Ok(true);
+        }
+        // Half a block before it, and half a block from it on.
+        let before = self.jump(place, at.saturating_sub(BLOCK / 2))?;
+        Ok((before && place.move_to(at)) || self.jump(place, at)?)
     }
 
     fn look_again(&self, place: &mut Copied) -> Result<bool, ReadError> {

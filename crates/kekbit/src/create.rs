@@ -156,6 +156,12 @@ impl<C: Chain> WriterOptions<C> {
         let Some(unnamed) = Unnamed::take(old, retired, path).creating("rename", retired)? else {
             return Err(in_use());
         };
+        if self.joins_journal {
+            // Or its old name might lead to what is just being written, after a crash of the machine.
+            let directory =
+                file::open_directory(file::directory_of(path)).creating("open the directory of", path)?;
+            file::sync(&directory).creating("sync the directory of", path)?;
+        }
         let mapping = mapping.take();
         let mode = self.mode & !file::mode_mask();
         if unnamed.file.metadata().creating("look up", path)?.mode() & 0o777 != mode {

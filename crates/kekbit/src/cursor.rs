@@ -87,6 +87,11 @@ pub(crate) trait Growth<P> {
     /// Moves `place` to `at`, which may be far away; `false`, and nowhere, if the file does not reach that far.
     fn jump(&self, place: &mut P, at: u64) -> Result<bool, ReadError>;
 
+    /// Moves `place` to `at`, which lies before it, and what will be read next before that.
+    fn jump_back(&self, place: &mut P, at: u64) -> Result<bool, ReadError> {
+        self.jump(place, at)
+    }
+
     /// Lets `place` show what the file holds by now; `false` if it does that anyway.
     fn look_again(&self, _place: &mut P) -> Result<bool, ReadError> {
         Ok(false)
@@ -94,6 +99,15 @@ pub(crate) trait Growth<P> {
 
     /// Position before which everything is durable.
     fn durable_tail(&self) -> u64;
+}
+
+/// Where a record begins. True for as long as the channel is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Spot {
+    pub(crate) sequence: u64,
+    at: u64,
+    /// The same, or where the batch begins that the record is part of.
+    frame: u64,
 }
 
 /// A place between records.
@@ -113,6 +127,8 @@ pub(crate) struct Cursor<P> {
     durable: u64,
     /// Whether the last step has stopped there.
     held_back: bool,
+    /// Where it belongs, if it could not be moved back there: then the next step does that first. Out of the way of what is read each time.
+    astray: Option<Box<Spot>>,
     /// A header word's upper half less `least` is at most `span` for every record of a possible length.
     least: u32,
     span: u32,
@@ -132,6 +148,7 @@ impl<P: Place> Cursor<P> {
             short: Short::new().filter(|_| rules.checksum == Checksum::Crc32c),
             durable: u64::MAX,
             held_back: false,
+            astray: None,
             least,
             span,
         };
@@ -146,7 +163,7 @@ impl<P: Place> Cursor<P> {
         // between frames, is the last before it; the limit counts the word behind it.
         let plain = self.rules.belief.believed == u64::MAX;
         let limit = limit.min(self.durable.saturating_add(WORD));
-        self.window.set_limit(if plain { limit } else { 0 });
+        self.window.set_limit(if plain && self.astray.is_none() { limit } else { 0 });
     }
 
     /// Whether to stop at the durable tail: what lies past it is not looked at.
@@ -183,8 +200,70 @@ impl<P: Place> Cursor<P> {
         if moved {
             self.sequence = sequence;
             self.batch = (0, 0);
+            self.astray = None;
         }
         Ok(moved)
+    }
+
+    /// Where the current record begins.
+    pub(crate) fn taken(&self) -> Spot {
+        let (at, frame) = (self.window.taken_at(), self.record_position());
+        Spot { sequence: self.sequence - 1, at, frame }
+    }
+
+    /// This place, to be returned to.
+    pub(crate) fn here(&self) -> Spot {
+        let here = Spot { sequence: self.sequence, at: self.window.at(), frame: self.position() };
+        self.astray.as_deref().copied().unwrap_or(here)
+    }
+
+    /// Takes the record that begins at `spot`, and stays before it. If there is something else, the place is another than before.
+    pub(crate) fn take_at(&mut self, spot: &Spot, growth: &impl Growth<P>) -> Result<Step, ReadError> {
+        if !self.move_back(spot, growth)? {
+            return Ok(Step::Nothing);
+        }
+        let step = self.step(growth)?;
+        if step == Step::Record {
+            // The record stays the current one.
+            self.window.move_to(spot.at);
+            self.sequence = spot.sequence;
+        }
+        Ok(step)
+    }
+
+    /// Moves back to where a record was found, or the place behind one.
+    fn move_back(&mut self, spot: &Spot, growth: &impl Growth<P>) -> Result<bool, ReadError> {
+        let known = self.batch.0 == spot.frame && spot.at < self.batch.1;
+        if spot.at != spot.frame && !(known && self.window.move_to(spot.at)) {
+            // A batch is checked as a whole when it is entered.
+            if !growth.jump_back(&mut self.window, spot.frame)? {
+                return Ok(false);
+            }
+            self.batch = (0, 0);
+            let entered = self.step(growth)? == Step::Record && spot.at < self.batch.1;
+            if !(entered && self.window.move_to(spot.at)) {
+                return Ok(false);
+            }
+        } else if spot.at == spot.frame {
+            if !growth.jump_back(&mut self.window, spot.at)? {
+                return Ok(false);
+            }
+            self.batch = (0, 0);
+        }
+        self.sequence = spot.sequence;
+        Ok(true)
+    }
+
+    /// Returns to a place where it was. If that cannot be read now, the next step tries it again.
+    pub(crate) fn return_to(&mut self, spot: &Spot, growth: &impl Growth<P>) -> Result<(), ReadError> {
+        self.astray = None;
+        let moved = self.move_back(spot, growth);
+        if !matches!(moved, Ok(true)) {
+            self.astray = Some(Box::new(*spot));
+            self.sequence = spot.sequence;
+        }
+        self.set_limit(self.limit);
+        if moved? { Ok(()) } else { Err(self.corrupt("what was read here before has gone")) }
     }
 
     /// Position of the next frame; inside a batch, of the batch.
@@ -293,6 +372,10 @@ impl<P: Place> Cursor<P> {
     /// only after another look: it may have been copied while it was written.
     #[inline(never)]
     fn step_surely(&mut self, mut head: Head, growth: &impl Growth<P>) -> Result<Step, ReadError> {
+        if let Some(spot) = self.astray.as_deref().copied() {
+            self.return_to(&spot, growth)?;
+            head = self.window.head();
+        }
         let mut looked_at = None;
         loop {
             let step = self.step_carefully(head, growth);
@@ -413,7 +496,7 @@ impl<P: Place> Cursor<P> {
         batch_records(payload.as_ref(), |kl| kl.wrapping_sub(self.least) <= self.span, |_| ()).is_some()
     }
 
-    fn corrupt(&self, what: &'static str) -> ReadError {
+    pub(crate) fn corrupt(&self, what: &'static str) -> ReadError {
         ReadError::Corrupt { position: Position::new(self.position()), what }
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::back::Back;
 use crate::cursor::{Cursor, Poll, Silence, Step};
 use crate::error::{ReadError, SeekError};
 use crate::layout::PAGE;
@@ -24,6 +25,7 @@ pub(crate) struct Following<P, S> {
     pub(crate) source: S,
     pub(crate) cursor: Cursor<P>,
     skip: Skip,
+    back: Back,
     end: Option<End>,
     pub(crate) timeout: Option<Duration>,
     /// Since when there has been no progress beyond this sequence, and the heartbeat then.
@@ -44,6 +46,7 @@ where
             source,
             cursor,
             skip: Skip::None,
+            back: Back::default(),
             end: None,
             timeout,
             idle: None,
@@ -107,6 +110,34 @@ where
         }
     }
 
+    #[inline]
+    pub(crate) fn try_previous(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        if self.go_back()? { Ok(Some(self.current_back())) } else { Ok(None) }
+    }
+
+    /// Takes the record before this place, if there is one, and moves before it.
+    pub(crate) fn go_back(&mut self) -> Result<bool, ReadError> {
+        if self.skip != Skip::None && self.advance()? {
+            // The record from which reading was to begin; now the place is before it.
+            self.back.step(&self.source, &mut self.cursor)?;
+        }
+        let here = self.cursor.here();
+        let is_unsynced = self.cursor.is_unsynced(&self.source);
+        if is_unsynced {
+            seek::to_durable_tail(&self.source, &mut self.cursor)?;
+        }
+        let moved = self.back.step(&self.source, &mut self.cursor);
+        match moved {
+            Ok(true) => {
+                self.skip = Skip::None;
+                self.end = None;
+            }
+            _ if is_unsynced => self.cursor.return_to(&here, &self.source)?,
+            _ => {}
+        }
+        moved
+    }
+
     /// Prepares what comes next, if what is prepared has been read, and lets records be taken up to there.
     fn prepare(&mut self) {
         // A record was found: whatever was thought of the writer, it lives, or did.
@@ -134,6 +165,13 @@ where
     #[inline]
     pub(crate) fn current(&self) -> Record<'_> {
         let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
+        self.source.record(self.cursor.record(), position, sequence)
+    }
+
+    /// The record that was taken last, if that was by going back: the next one.
+    #[inline]
+    pub(crate) fn current_back(&self) -> Record<'_> {
+        let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence());
         self.source.record(self.cursor.record(), position, sequence)
     }
 

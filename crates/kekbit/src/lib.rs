@@ -20,6 +20,8 @@
 //!   [claimed](Writer::claim), [batches](Writer::batch). [`SharedWriter`] shares it between threads.
 //! - [`Channel`] is what is there; [`Channel::records`] a plain iterator over it, [`Reader`] follows it while it is
 //!   written, from any [`Start`], with any [`Wait`].
+//! - [`Journal`] is a directory of channels that follow one another, without an end: [`JournalReader`] reads it as if it were one,
+//!   [`NamedCursor`] remembers how far somebody has come.
 //! - [`Handler`] is a stage of the write operation; [`Timestamp`] and [`SequenceStamp`] are built in, [`Decoder`]
 //!   undoes the others.
 //! - [`CopyingReader`] reads the files of those who are not trusted.
@@ -70,6 +72,7 @@ mod batch;
 mod claim;
 mod shared;
 
+mod back;
 mod channel;
 mod copying;
 mod cursor;
@@ -110,8 +113,8 @@ pub use error::{
 };
 pub use handler::{AppendContext, Chain, Field, Handler, Push, Stage, StageError, StageInfo};
 pub use journal::{
-    CursorError, CursorInfo, Journal, JournalError, JournalOptions, JournalReadError, JournalReader,
-    JournalSettings, NamedCursor, Period, Roll,
+    CursorError, CursorInfo, Journal, JournalError, JournalFinding, JournalOptions, JournalReadError,
+    JournalReader, JournalSalvaged, JournalSealed, JournalSettings, NamedCursor, Period, Roll,
 };
 pub use layout::frame::Checksum;
 pub use mapping::Mapping;
@@ -120,7 +123,7 @@ pub use options::{Durability, Prepare, WriterOptions};
 pub use position::Position;
 pub use reader::{End, Reader};
 pub use record::{Record, SharedRecord};
-pub use records::Records;
+pub use records::{Records, RecordsBack};
 pub use salvage::{Finding, SalvageOptions, Salvaged};
 pub use seal::{SealOptions, Sealed};
 pub use seek::Start;

@@ -8,7 +8,7 @@ use crate::error::{Attempt, CreateError};
 use crate::handler::{Chain, Push};
 use crate::layout::attributes::Attributes;
 use crate::layout::frame::{Checksum, MAX_CAPACITY, MIN_CAPACITY, longest_record};
-use crate::layout::header::{ATTRIBUTES_MAX, DRAFT, Header, INDEX_INTERVAL, Regions, VERSION};
+use crate::layout::header::{ATTRIBUTES_MAX, DRAFT, Header, Regions, VERSION, index_interval};
 use crate::layout::{PAGE, round_up};
 use crate::sys::file;
 use crate::time::{TickUnit, boot_id, unix_nanos};
@@ -383,8 +383,8 @@ impl<C: Chain> WriterOptions<C> {
             salt,
             boot_id: boot_id(),
             inode: 0,
-            regions: Regions::for_capacity(capacity, INDEX_INTERVAL),
-            index_interval: INDEX_INTERVAL,
+            regions: Regions::for_capacity(capacity, index_interval(capacity)),
+            index_interval: index_interval(capacity),
             features_reader: DRAFT,
             features_sealer: 0,
             features_info: 0,

@@ -76,8 +76,8 @@ pub(crate) trait Successors: Debug + Send {
     /// The channel that begins with `first` has ended, and nothing is in it: its name will be needed.
     fn discard(&self, first: u64);
 
-    /// Gives up what is no longer kept.
-    fn retain(&self);
+    /// Gives up what is no longer kept by now; `syncs` are the writer's.
+    fn retain(&self, syncs: &Syncs);
 }
 
 /// Where a pen begins to write.
@@ -185,7 +185,7 @@ impl Pen {
     /// Gives up what the journal no longer keeps.
     pub(crate) fn retain(&self) {
         if let Some(successors) = &self.successors {
-            successors.retain();
+            successors.retain(&self.syncs);
         }
     }
 

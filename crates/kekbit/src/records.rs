@@ -1,5 +1,6 @@
-//! The plain iterator over the records of a channel.
+//! The plain iterators over the records of a channel, forwards and backwards.
 
+use crate::back::Back;
 use crate::channel::Channel;
 use crate::cursor::{Cursor, Poll, Step};
 use crate::error::ReadError;
@@ -7,7 +8,7 @@ use crate::memory::map::BorrowedView;
 use crate::publish::Window;
 use crate::reader::End;
 use crate::record::Record;
-use crate::seek::Skip;
+use crate::seek::{self, Skip};
 
 /// The records of a channel from some place on; made by [`Channel::records`].
 ///
@@ -85,5 +86,73 @@ impl<'c> Iterator for Records<'c> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.cursor.poll() == Poll::Record { Some(Ok(self.current())) } else { self.next_slowly() }
+    }
+}
+
+/// The records of a channel before some place, the last first; made by [`Channel::records_back`].
+///
+/// It ends at the first record. After an error it ends for good.
+#[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct RecordsBack<'c> {
+    channel: &'c Channel,
+    cursor: Cursor<Window<BorrowedView<'c>>>,
+    back: Back,
+    /// Whether the place where it begins has still to be found: the end.
+    at_end: bool,
+    failed: bool,
+}
+
+impl<'c> RecordsBack<'c> {
+    /// From the end of `channel`, wherever that is when it is asked first.
+    pub(crate) fn from_end(
+        channel: &'c Channel,
+        cursor: Cursor<Window<BorrowedView<'c>>>,
+    ) -> RecordsBack<'c> {
+        RecordsBack { channel, cursor, back: Back::default(), at_end: true, failed: false }
+    }
+
+    /// From where `cursor` stands, once `skip` has been passed over.
+    pub(crate) fn new(
+        channel: &'c Channel,
+        mut cursor: Cursor<Window<BorrowedView<'c>>>,
+        skip: Skip,
+    ) -> Result<RecordsBack<'c>, ReadError> {
+        if skip != Skip::None {
+            let is_over = |cursor: &Cursor<Window<BorrowedView<'c>>>| {
+                let (position, sequence) = (cursor.record_position(), cursor.sequence() - 1);
+                skip.is_over(&Record::new(cursor.record(), position, sequence, channel))
+            };
+            seek::pass_over(channel, &mut cursor, is_over)?;
+        }
+        Ok(RecordsBack { channel, cursor, back: Back::default(), at_end: false, failed: false })
+    }
+
+    fn go_back(&mut self) -> Result<bool, ReadError> {
+        if std::mem::take(&mut self.at_end) {
+            seek::to_end(self.channel, &mut self.cursor)?;
+        }
+        self.back.step(self.channel, &mut self.cursor)
+    }
+}
+
+impl<'c> Iterator for RecordsBack<'c> {
+    type Item = Result<Record<'c>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        match self.go_back() {
+            Ok(true) => {
+                let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence());
+                Some(Ok(Record::new(self.cursor.record(), position, sequence, self.channel)))
+            }
+            Ok(false) => None,
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
+            }
+        }
     }
 }

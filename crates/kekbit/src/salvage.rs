@@ -8,11 +8,13 @@
 //! The records of DST are consecutive, as those of every channel are; where gaps lie between them is told by [`Gap`]s.
 //! What counts as proven is said in `survey.rs`.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::channel::{Channel, end_state};
+use crate::create::Nameless;
 use crate::error::{AppendError, CreateError, FormatError, OpenError, SalvageError};
 use crate::layout::frame::{Kind, WORD};
 use crate::layout::header::Header;
@@ -49,6 +51,16 @@ pub struct Salvaged {
     pub lost: Option<u64>,
     /// How the channel had ended, if its terminal frame was reached.
     pub end: Option<State>,
+}
+
+/// The same, where the records are in as many channels as let them keep their sequences.
+#[derive(Debug)]
+pub(crate) struct Apart {
+    pub(crate) salvaged: Salvaged,
+    /// Sequences of the first records of the new channels.
+    pub(crate) begins: Vec<u64>,
+    /// Sequence behind the last record.
+    pub(crate) next: u64,
 }
 
 /// What is told while a channel is salvaged.
@@ -166,6 +178,85 @@ impl SalvageOptions {
         nameless.pen.end(Kind::Closed).map_err(sync)?;
         nameless.name(to)?;
         Ok(salvaged)
+    }
+
+    /// As [`SalvageOptions::run`], but behind a gap of which it is known which record comes next a new channel begins with that, so
+    /// that records keep their sequences; `place` says where a channel goes that begins with a record. Of nothing there is no channel.
+    /// The gaps that are told of say in `salvaged_sequence` what becomes of the sequence here. It reads twice: progress is half of it.
+    pub(crate) fn run_apart(
+        &self,
+        from: &Path,
+        place: impl Fn(u64) -> PathBuf,
+        mut watch: impl FnMut(Finding),
+    ) -> Result<Apart, SalvageError> {
+        let wreck = Wreck::open(from)?;
+        let _sealer = wreck.keep_sealers_away()?;
+        let metadata = wreck.file.metadata().map_err(SalvageError::reading)?;
+        let half = |position: Position| position.offset() / 2;
+        // By how much the sequence in one new channel would be too low.
+        let (mut breaks, mut shift) = (VecDeque::new(), 0);
+        let first = wreck.header.first_sequence;
+        let mut gaps = Vec::new();
+        let looked = wreck.survey(
+            self.crashed,
+            |_, _, _, _| Ok(()),
+            |finding| match finding {
+                Finding::Progress(position) => watch(Finding::Progress(Position::new(half(position)))),
+                Finding::Gap(mut gap) => {
+                    let at = gap.salvaged_sequence;
+                    if let Some(next) = gap.next_sequence.filter(|next| gap.resumes && *next > at + shift) {
+                        shift = next - at;
+                        breaks.push_back((at, next));
+                    }
+                    gap.salvaged_sequence += shift;
+                    if gaps.len() < LISTED {
+                        gaps.push(gap.clone());
+                    }
+                    watch(Finding::Gap(gap));
+                }
+            },
+        )?;
+        let options = WriterOptions::default()
+            .mode(metadata.mode() & 0o777 | 0o600)
+            .force_shared_file_system(self.force);
+        let mut part: Option<Nameless> = None;
+        let (mut taken, mut next, mut begins) = (first, first, Vec::new());
+        let end = |part: Option<Nameless>, begins: &[u64]| match (part, begins.last()) {
+            (Some(mut part), Some(first)) => {
+                let path = place(*first);
+                let sync = |source| SalvageError::Sync { path: path.clone(), source };
+                part.pen.end(Kind::Closed).map_err(sync)?;
+                part.name(&path).map(drop).map_err(SalvageError::Create)
+            }
+            _ => Ok(()),
+        };
+        let copy = |kind, payload: &[u8], records, time: Option<u64>| {
+            while let Some((_, known)) = breaks.front().filter(|(at, _)| *at == taken) {
+                next = *known;
+                breaks.pop_front();
+                end(part.take(), &begins)?;
+            }
+            let part = match &mut part {
+                Some(part) => part,
+                None => {
+                    begins.push(next);
+                    let header = Header { first_sequence: next, ..salvage_header(&wreck.header, from)? };
+                    part.insert(options.create_nameless(header, &place(next))?)
+                }
+            };
+            let append = |source| SalvageError::Append { path: place(next), source };
+            copy_frame(&mut part.pen, kind, payload, records, time).map_err(append)?;
+            taken += records;
+            next += records;
+            Ok(())
+        };
+        wreck.survey(self.crashed, copy, |finding| {
+            if let Finding::Progress(position) = finding {
+                watch(Finding::Progress(Position::new((metadata.len() / 2).saturating_add(half(position)))));
+            }
+        })?;
+        end(part, &begins)?;
+        Ok(Apart { salvaged: Salvaged { gaps, ..looked }, begins, next })
     }
 
     /// Tells what salvaging the channel `from` would save and lose, and writes nothing.

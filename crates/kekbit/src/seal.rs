@@ -9,6 +9,7 @@
 //! passes them over. So everything that no slot says is synced is written again.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,9 +17,9 @@ use nix::errno::Errno;
 
 use crate::channel::{Channel, EndPoint, State};
 use crate::cut::{Cut, KeptCut};
-use crate::error::{Attempt, SealError};
+use crate::error::{Attempt, OpenError, SealError};
 use crate::layout::PAGE;
-use crate::layout::control::{SLOT, SLOTS, Slot, TRAIL, TRAIL_SLOTS};
+use crate::layout::control::{SLOT, SLOTS, SYNCED, Slot, TRAIL, TRAIL_SLOTS};
 use crate::layout::entry::{ENTRY, Entry, index_slots};
 use crate::layout::frame::{Kind, WORD};
 use crate::memory::map::{Access, Map};
@@ -28,6 +29,7 @@ use crate::pen::{Pen, PenStart};
 use crate::stages::StageLayout;
 use crate::survey::Survey;
 use crate::sys::file;
+use crate::sys::interruption::uninterrupted;
 use crate::sys::lock::{self, Held, Role};
 use crate::time::Clock;
 
@@ -65,6 +67,11 @@ impl SealOptions {
     pub fn crashed(mut self, crashed: bool) -> Self {
         self.crashed = crashed;
         self
+    }
+
+    /// Whether what was not synced is taken for what a crash may have left.
+    pub(crate) fn is_crashed(&self) -> bool {
+        self.crashed
     }
 
     /// Seals also on a file system that other machines may share, where a writer on another machine may live. Default:
@@ -198,6 +205,41 @@ fn seal(path: &Path, options: &SealOptions) -> Result<Sealed, SealError> {
     }
     let end = EndPoint { state: State::Abandoned, sealed: true, ..before };
     Ok(Sealed { end, before: before.state, cut })
+}
+
+/// Syncs the channel at `path`, which has ended, with its name, and says in it that it is durable to its end: on the disk, since without
+/// that nothing is believed of a channel without checksums after a crash of the machine; and to readers that ask for what is durable. What is
+/// no channel, or none any more, has nothing to be synced.
+pub(crate) fn settle_ended(path: &Path) -> io::Result<()> {
+    let channel = match Channel::options().stored(true).open(path) {
+        Err(OpenError::NotFound { .. } | OpenError::Format { .. } | OpenError::Reused { .. }) => {
+            return Ok(());
+        }
+        opened => opened.map_err(io::Error::other)?,
+    };
+    let file = file::open(path, true)?;
+    // As long as the channel is open its file is not reused; but it may have been removed, and the name given to another.
+    if !channel.is_file(&file)? {
+        return Ok(());
+    }
+    file::sync(&file)?;
+    file::sync(&file::open_directory(file::directory_of(path))?)?;
+    let end = channel.end_point().map_err(io::Error::other)?;
+    let behind = end.position.offset() + WORD;
+    let is_told = channel.synced_slot() >= behind;
+    if !end.sealed || (is_told && channel.announced() >= behind) {
+        return Ok(());
+    }
+    let control = channel.header().regions.control;
+    let map = Map::new(&file, control + PAGE, Access::Write)?;
+    if !is_told {
+        let counter = newest_slot(&map, &channel) + 1;
+        let slot = Slot { synced: behind, counter }.encode(channel.header().mixing());
+        map.store_words(control + SLOTS[(counter % 2) as usize], &slot);
+        uninterrupted(|| map.sync(control, PAGE))?;
+    }
+    map.store(control + SYNCED, behind);
+    Ok(())
 }
 
 /// Keeps what is not zero behind the tail, up to `end` of the file, if it may be what is left of records.

@@ -29,8 +29,8 @@ pub enum Start {
     /// The first record that is not older than this.
     ///
     /// Exact with a [`Timestamp`](crate::Timestamp) stage. Without one, the index tells times only for blocks of
-    /// records (1 MiB of them, or 64 KiB near the end): then it is the beginning of the block that may hold that time,
-    /// see [`Channel::seeks_time_exactly`].
+    /// records (1 MiB of them, a 63rd of a smaller channel, or 64 KiB near the end): then it is the beginning of the block that
+    /// may hold that time, see [`Channel::seeks_time_exactly`].
     Time(SystemTime),
 }
 
@@ -132,8 +132,34 @@ fn jump<P: Place>(
     Ok(())
 }
 
+/// Moves to the tail of what is durable, which lies between frames, from somewhere behind it.
+pub(crate) fn to_durable_tail<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
+) -> Result<(), ReadError> {
+    let tail = source.durable_tail();
+    jump(source, cursor, |entry| entry.position <= tail)?;
+    while cursor.position() < tail && cursor.step(source)? == Step::Record {}
+    Ok(())
+}
+
+/// Moves from where [`seek`] has left `cursor` to before the first record that is not to be passed over, or to the tail.
+pub(crate) fn pass_over<P: Place>(
+    source: &impl Source<P>,
+    cursor: &mut Cursor<P>,
+    is_over: impl Fn(&Cursor<P>) -> bool,
+) -> Result<(), ReadError> {
+    while cursor.step(source)? == Step::Record {
+        if is_over(cursor) {
+            let spot = cursor.taken();
+            return cursor.return_to(&spot, source);
+        }
+    }
+    Ok(())
+}
+
 /// Moves behind the last record.
-fn to_end<P: Place>(source: &impl Source<P>, cursor: &mut Cursor<P>) -> Result<(), ReadError> {
+pub(crate) fn to_end<P: Place>(source: &impl Source<P>, cursor: &mut Cursor<P>) -> Result<(), ReadError> {
     jump(source, cursor, |_| true)?;
     while cursor.step(source)? == Step::Record {}
     Ok(())

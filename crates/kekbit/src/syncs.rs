@@ -18,8 +18,8 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::error::SyncError;
+use crate::seal::settle_ended;
 use crate::syncer::{Ending, Syncer};
-use crate::sys::file;
 use crate::writer::Appended;
 
 /// What all who sync share.
@@ -40,21 +40,14 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    fn settle(&self) -> Result<(), SyncError> {
+    pub(crate) fn settle(&self) -> Result<(), SyncError> {
         match self {
             Ended::Written { syncer, ending } => syncer.settle(ending),
-            Ended::Closed(path) => {
-                let synced = file::open(path, false).and_then(|file| {
-                    file::sync(&file)?;
-                    // Nor may its name be.
-                    Ok(file::sync(&file::open_directory(file::directory_of(path))?)?)
-                });
-                match synced {
-                    // Nobody wants it any more.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                    other => other.map_err(|source| SyncError::Failed { source }),
-                }
-            }
+            Ended::Closed(path) => match settle_ended(path) {
+                // Nobody wants it any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other.map_err(|source| SyncError::Failed { source }),
+            },
         }
     }
 }

@@ -123,8 +123,8 @@ fn read(path: &Path, file: &File) -> Result<Place, CursorError> {
     }
 }
 
-/// The cursors of the journal at `journal`, by name.
-pub(crate) fn list(journal: &Path) -> Result<Vec<CursorInfo>, CursorError> {
+/// The names of the cursors of the journal at `journal`, in order.
+fn names(journal: &Path) -> Result<Vec<String>, CursorError> {
     let directory = journal.join(DIRECTORY);
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -134,31 +134,62 @@ pub(crate) fn list(journal: &Path) -> Result<Vec<CursorInfo>, CursorError> {
     for entry in entries {
         let entry = entry.map_err(CursorError::io("list", &directory))?;
         let name = entry.file_name().into_string().unwrap_or_default();
-        let Some(name) = name.strip_suffix(SUFFIX).filter(|name| path_of(journal, name).is_ok()) else {
-            continue;
-        };
-        let path = entry.path();
-        let file = match file::open(&path, false) {
-            // It has just been removed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened.map_err(CursorError::io("open", &path))?,
-        };
-        let place = read(&path, &file)?;
-        let in_use =
-            lock::is_held(&file, Role::Writer).map_err(CursorError::io("ask for the owner of", &path))?;
-        let committed = UNIX_EPOCH + Duration::from_nanos(place.time);
-        found.push(CursorInfo { name: name.to_owned(), sequence: place.sequence, committed, in_use });
+        let name = name.strip_suffix(SUFFIX).filter(|name| path_of(journal, name).is_ok());
+        found.extend(name.map(str::to_owned));
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort();
     Ok(found)
 }
 
-/// The first sequence that some cursor has still to see; `None` if there is no cursor. What cannot be read keeps everything.
+/// How the cursor `name` stands; `None` if there is none.
+fn info(journal: &Path, name: String) -> Result<Option<CursorInfo>, CursorError> {
+    let path = path_of(journal, &name)?;
+    let file = match file::open(&path, false) {
+        // It has just been removed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(CursorError::io("open", &path))?,
+    };
+    let place = read(&path, &file)?;
+    let in_use = lock::is_held(&file, Role::Writer);
+    let in_use = in_use.map_err(CursorError::io("ask for the owner of", &path))?;
+    let committed = UNIX_EPOCH + Duration::from_nanos(place.time);
+    Ok(Some(CursorInfo { name, sequence: place.sequence, committed, in_use }))
+}
+
+/// The cursors of the journal at `journal`, by name.
+pub(crate) fn list(journal: &Path) -> Result<Vec<CursorInfo>, CursorError> {
+    names(journal)?.into_iter().filter_map(|name| info(journal, name).transpose()).collect()
+}
+
+/// The first sequence that some cursor has still to see, whatever happens to the machine; `None` if there is no cursor. What cannot be
+/// read or synced keeps everything.
 pub(crate) fn least_needed(journal: &Path) -> Option<u64> {
-    match list(journal) {
-        Ok(cursors) => cursors.iter().map(|cursor| cursor.sequence).min(),
-        Err(_) => Some(0),
-    }
+    let least = || -> Result<Option<u64>, CursorError> {
+        let cursors = list(journal)?;
+        for CursorInfo { name, .. } in &cursors {
+            // What it says now, or has said since.
+            let path = path_of(journal, name)?;
+            match file::open(&path, false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => {
+                    let file = opened.map_err(CursorError::io("open", &path))?;
+                    file::sync(&file).map_err(CursorError::io("sync", &path))?;
+                }
+            }
+        }
+        // Those that are not there must not come back.
+        match sync_directory(&journal.join(DIRECTORY)) {
+            Err(CursorError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+        Ok(cursors.iter().map(|cursor| cursor.sequence).min())
+    };
+    least().unwrap_or(Some(0))
+}
+
+fn sync_directory(directory: &Path) -> Result<(), CursorError> {
+    let synced = file::open_directory(directory).and_then(|opened| file::sync(&opened));
+    synced.map_err(CursorError::io("sync", directory))
 }
 
 /// A cursor that this process owns.
@@ -217,6 +248,22 @@ impl Owned {
         self.map.store_words(self.place.slot(), &self.place.encode());
     }
 
+    /// If it is past the end of a journal that nobody writes, a crash of the machine has taken records away that somebody had passed:
+    /// those that will have their sequences are others. The next writer sees to it, but not while somebody has the cursor.
+    fn set_back(&mut self, reader: &JournalReader) -> Result<(), CursorError> {
+        if reader.writer_lives()? {
+            return Ok(());
+        }
+        match reader.end_point() {
+            Ok(Some(end)) if end.sequence < self.place.sequence => {
+                self.commit(end.sequence);
+                self.sync()
+            }
+            // Whoever reads what cannot be read is told.
+            _ => Ok(()),
+        }
+    }
+
     fn sync(&self) -> Result<(), CursorError> {
         uninterrupted(|| self.map.sync(0, LEN as u64)).map_err(CursorError::io("sync", &self.path))
     }
@@ -240,8 +287,7 @@ fn create(path: &Path, place: Place) -> Result<(), CursorError> {
         named => {
             named.map_err(CursorError::io("name", path))?;
             for directory in [directory, file::directory_of(directory)] {
-                let synced = file::open_directory(directory).and_then(|opened| file::sync(&opened));
-                synced.map_err(CursorError::io("sync", directory))?;
+                sync_directory(directory)?;
             }
             Ok(())
         }
@@ -258,10 +304,14 @@ pub(crate) fn set(journal: &Path, name: &str, sequence: u64) -> Result<(), Curso
 /// Sets cursors back that are past the end of the journal, `end`: a crash of the machine may take records away that somebody had
 /// passed. Nobody has them then.
 pub(crate) fn set_back(journal: &Path, end: u64) -> Result<(), CursorError> {
-    // What cannot be read is for its owner to see.
-    let cursors = list(journal).unwrap_or_default();
-    for cursor in cursors.iter().filter(|cursor| cursor.sequence > end && !cursor.in_use) {
-        set(journal, &cursor.name, end)?;
+    for name in names(journal).unwrap_or_default() {
+        // What cannot be read is for its owner to see.
+        if let Ok(Some(cursor)) = info(journal, name)
+            && cursor.sequence > end
+            && !cursor.in_use
+        {
+            set(journal, &cursor.name, end)?;
+        }
     }
     Ok(())
 }
@@ -269,7 +319,8 @@ pub(crate) fn set_back(journal: &Path, end: u64) -> Result<(), CursorError> {
 /// Removes the cursor `name`, which nobody has.
 pub(crate) fn remove(journal: &Path, name: &str) -> Result<(), CursorError> {
     let owned = Owned::take(journal, name, || Ok(None))?;
-    fs::remove_file(&owned.path).map_err(CursorError::io("remove", &owned.path))
+    fs::remove_file(&owned.path).map_err(CursorError::io("remove", &owned.path))?;
+    sync_directory(file::directory_of(&owned.path))
 }
 
 /// A reader with a name, whose place in the journal survives it: made by [`JournalReader::cursor`].
@@ -281,7 +332,8 @@ pub(crate) fn remove(journal: &Path, name: &str) -> Result<(), CursorError> {
 /// # Durability
 ///
 /// A commit outlives this process as soon as it returns. [`NamedCursor::sync`] makes it outlive a power cut; without it an earlier
-/// commit may count after one. If a power cut takes records away that it had passed, the journal's next writer sets it back to the end.
+/// commit may count after one. If a power cut takes records away that it had passed, the journal's next writer sets it back to the end,
+/// or its next owner does, if that comes first.
 ///
 /// # Concurrency
 ///
@@ -318,7 +370,14 @@ pub struct NamedCursor {
 impl NamedCursor {
     pub(crate) fn new(mut reader: JournalReader, name: &str) -> Result<NamedCursor, CursorError> {
         let journal = reader.path().to_owned();
-        let owned = Owned::take(&journal, name, || Ok(Some(reader.resolve()?)))?;
+        let mut is_new = false;
+        let mut owned = Owned::take(&journal, name, || {
+            is_new = true;
+            Ok(Some(reader.resolve()?))
+        })?;
+        if !is_new {
+            owned.set_back(&reader)?;
+        }
         match reader.seek(Start::Sequence(owned.place.sequence)) {
             // Whoever asks for the next record is told.
             Ok(()) | Err(JournalReadError::Lagged { .. }) => {}
@@ -337,7 +396,8 @@ impl NamedCursor {
         Ok(self.reader.sequence())
     }
 
-    /// Goes on from `start`, as [`JournalReader::seek`]; what is committed stays.
+    /// Goes on from `start`, as [`JournalReader::seek`]; what is committed stays. The next commit takes what was passed over for read;
+    /// behind what is committed already it changes nothing.
     ///
     /// # Errors
     ///
@@ -346,7 +406,7 @@ impl NamedCursor {
         self.reader.seek(start)
     }
 
-    /// Commits: everything that was read is done with.
+    /// Commits: everything that was read is done with. A commit never goes back: [`Journal::set_cursor`](crate::Journal::set_cursor) does.
     pub fn commit(&mut self) {
         self.commit_to(self.reader.sequence());
     }

@@ -21,6 +21,7 @@ mod reader;
 mod recovery;
 mod retention;
 mod roller;
+mod salvage;
 mod settings;
 mod times;
 mod upkeep;
@@ -33,6 +34,7 @@ pub use error::{JournalError, JournalReadError};
 pub use options::{JournalOptions, Roll};
 pub use period::Period;
 pub use reader::JournalReader;
+pub use salvage::{JournalFinding, JournalSalvaged};
 pub use settings::JournalSettings;
 
 use crate::batch::Batch;
@@ -42,6 +44,7 @@ use crate::encode::Encode;
 use crate::error::{AppendError, SyncError};
 use crate::handler::Chain;
 use crate::open::ReadOptions;
+use crate::seal::{SealOptions, Sealed};
 use crate::shared::SharedWriter;
 use crate::sync_handle::SyncHandle;
 use crate::writer::{Appended, Writer};
@@ -85,6 +88,18 @@ pub struct Journal<C: Chain = ()> {
     writer: Writer<C>,
     path: PathBuf,
     set_aside: Vec<PathBuf>,
+}
+
+/// What [`Journal::seal`] has done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct JournalSealed {
+    /// Sequence of the record that would be next.
+    pub next_sequence: u64,
+    /// The channels that had no end, and what was done to each. One in which nothing was is removed.
+    pub channels: Vec<(PathBuf, Sealed)>,
+    /// Files that were set aside, under these names, see [`Journal::set_aside`].
+    pub set_aside: Vec<PathBuf>,
 }
 
 impl Journal {
@@ -131,7 +146,7 @@ impl Journal {
     }
 
     /// What the last writer of the journal at `path` was told to do by itself; `None` if there has been none, or if nothing is left
-    /// of it.
+    /// of it: it stands in the channels, and a writer that appends nothing leaves none.
     ///
     /// # Errors
     ///
@@ -157,6 +172,35 @@ impl Journal {
         recovery::give_up(path.as_ref(), &limits.retention())
     }
 
+    /// Ends the journal at `path`, whose last writer is dead, durably and as the next writer would: seals what has no end, and sets aside
+    /// what does not follow from what is before. A journal that has ended well stays as it is. The next writer then begins a new channel.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::InUse`] while somebody writes it, [`JournalError::Seal`] if there is damage where a crash cannot have made it; see
+    /// [`JournalError`].
+    ///
+    /// # Example: end what a dead writer has left
+    ///
+    /// ```
+    /// use kekbit::{Channel, Journal};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("orders");
+    /// let mut journal = Journal::options().open(&path)?;
+    /// journal.append(b"buy 10")?;
+    /// // Nobody else may do it meanwhile.
+    /// assert!(Journal::seal(&path, &Channel::seal_options()).is_err());
+    /// journal.close()?;
+    /// let sealed = Journal::seal(&path, &Channel::seal_options())?;
+    /// assert_eq!((sealed.next_sequence, sealed.channels.len()), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn seal(path: impl AsRef<Path>, options: &SealOptions) -> Result<JournalSealed, JournalError> {
+        let found = recovery::end(path.as_ref(), options)?;
+        Ok(JournalSealed { next_sequence: found.next, channels: found.sealed, set_aside: found.set_aside })
+    }
+
     /// Whether there is a journal at `path`: a directory in which somebody has written one.
     pub fn is_at(path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
@@ -173,7 +217,7 @@ impl Journal {
     }
 
     /// Moves the cursor `name` of the journal at `path`, which nobody has, to the record `sequence`; creates it if there is none.
-    /// What is committed is durable.
+    /// What is committed is durable. A sequence past the end lasts until the next writer sets it back to where it begins.
     ///
     /// # Errors
     ///
@@ -276,7 +320,8 @@ impl<C: Chain> Journal<C> {
         if self.writer.tail().offset() == 0 { Ok(()) } else { self.writer.pen.roll(LEAST_ROOM) }
     }
 
-    /// Gives up what exceeds the limits by now; each roll does that too.
+    /// Gives up what exceeds the limits by now; that is also done after each roll. May wait until channels that have only just ended are
+    /// synced.
     pub fn retain(&mut self) {
         self.writer.pen.retain();
     }

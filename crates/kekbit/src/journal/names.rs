@@ -18,8 +18,9 @@ use crate::sys::file;
 
 /// The file that tells when each channel began.
 pub(crate) const TIMES: &str = "times";
-/// What no record has as its sequence: of a channel that has not begun.
-pub(crate) const NOT_BEGUN: u64 = 1 << 63;
+/// First sequence and creation time of a channel that has not begun: what no record has as its sequence, and a time that tells
+/// what such a header was from what has become of it.
+pub(crate) const NOT_BEGUN: (u64, u64) = (1 << 63, 0);
 /// The file that is locked by the one who writes.
 pub(crate) const LOCK: &str = "writer.lock";
 const DIGITS: usize = 20;
@@ -40,8 +41,19 @@ pub(crate) fn first_sequence(name: &OsStr) -> Option<u64> {
 /// The sequence in the name of a channel that never got its own, or that has lost it; `None` of anything else.
 pub(crate) fn temporary(name: &OsStr) -> Option<u64> {
     let (name, random) = name.to_str()?.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
-    let is_random = random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_random { first_sequence(OsStr::new(name)) } else { None }
+    if is_random(random) { first_sequence(OsStr::new(name)) } else { None }
+}
+
+/// Whether this is the name of a file of times that never got its own.
+pub(crate) fn is_temporary_times(name: &OsStr) -> bool {
+    let random = name.to_str().and_then(|name| {
+        name.strip_prefix('.')?.strip_prefix(TIMES)?.strip_prefix('.')?.strip_suffix(".tmp")
+    });
+    random.is_some_and(is_random)
+}
+
+fn is_random(digits: &str) -> bool {
+    digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The sequences in the names of the channels in `directory`, ascending.
@@ -62,7 +74,7 @@ pub(crate) fn floor(directory: &Path) -> io::Result<u64> {
         let name = entry?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_prefix('.').unwrap_or(name).get(..DIGITS));
         let told = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let told = told.and_then(|digits| digits.parse().ok()).filter(|told| *told < NOT_BEGUN);
+        let told = told.and_then(|digits| digits.parse().ok()).filter(|told| *told < NOT_BEGUN.0);
         floor = floor.max(told.unwrap_or(0));
     }
     Ok(floor)
@@ -71,8 +83,20 @@ pub(crate) fn floor(directory: &Path) -> io::Result<u64> {
 /// The header of the channel at `path`.
 pub(crate) fn read_header(path: &Path) -> io::Result<Header> {
     let mut page = vec![0; PAGE as usize];
-    let read = file::read_at(&file::open(path, false)?, &mut page, 0)?;
+    let file = file::open(path, false)?;
+    // A page is asked for, and no more read ahead.
+    file::expect_random(&file)?;
+    let read = file::read_at(&file, &mut page, 0)?;
     Header::decode(&page[..read]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Whether the file at `path` is a channel that had not begun, or whose header was just being changed when the machine crashed: any of
+/// its sectors are those of before, the others those of after. Nothing of such a channel was durable.
+pub(crate) fn has_hardly_begun(path: &Path) -> io::Result<bool> {
+    let mut page = vec![0; PAGE as usize];
+    let read = file::read_at(&file::open(path, false)?, &mut page, 0)?;
+    let page = &page[..read];
+    Ok(Header::says_first_sequence(page, NOT_BEGUN.0) || Header::decode_as_of(page, NOT_BEGUN).is_some())
 }
 
 #[cfg(test)]

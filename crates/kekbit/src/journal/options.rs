@@ -9,7 +9,7 @@ use super::Journal;
 use super::cursor;
 use super::error::JournalError;
 use super::lock::WriterLock;
-use super::names::channel_path;
+use super::names;
 use super::period::Period;
 use super::plan::Plan;
 use super::recovery::{Recovered, recover, remove_temporaries};
@@ -19,6 +19,7 @@ use super::settings::{self, JournalSettings};
 use crate::handler::{Chain, Push};
 use crate::options::{Durability, WriterOptions};
 use crate::pen::Successors;
+use crate::seal::SealOptions;
 use crate::syncs::Ended;
 use crate::sys::file;
 use crate::wait::Wait;
@@ -43,6 +44,7 @@ pub struct JournalOptions<C = ()> {
     retention: Retention,
     background: bool,
     patience: Duration,
+    crashed: bool,
 }
 
 impl Default for JournalOptions {
@@ -53,6 +55,7 @@ impl Default for JournalOptions {
             retention: Retention::default(),
             background: true,
             patience: Duration::from_secs(2),
+            crashed: false,
         }
     }
 }
@@ -78,8 +81,8 @@ impl<C: Chain> JournalOptions<C> {
     /// How each channel is created: the longest record, checksum, durability, stages, attributes and so on. Their capacity is that of
     /// the last [`Roll::Bytes`] or of these options, whichever is set last; their first sequence is the journal's.
     pub fn channels<D: Chain>(self, channel: WriterOptions<D>) -> JournalOptions<D> {
-        let JournalOptions { every, retention, background, patience, .. } = self;
-        JournalOptions { channel, every, retention, background, patience }
+        let JournalOptions { every, retention, background, patience, crashed, .. } = self;
+        JournalOptions { channel, every, retention, background, patience, crashed }
     }
 
     /// Adds `handler` as the innermost stage of each record, as [`WriterOptions::stage`].
@@ -87,8 +90,8 @@ impl<C: Chain> JournalOptions<C> {
     where
         C: Push<H>,
     {
-        let JournalOptions { channel, every, retention, background, patience } = self;
-        JournalOptions { channel: channel.stage(handler), every, retention, background, patience }
+        let JournalOptions { channel, every, retention, background, patience, crashed } = self;
+        JournalOptions { channel: channel.stage(handler), every, retention, background, patience, crashed }
     }
 
     /// When records become durable. Default: when their channel has ended, or the journal is closed.
@@ -97,26 +100,32 @@ impl<C: Chain> JournalOptions<C> {
         self
     }
 
-    /// Gives up the oldest channels while all together take more than so many bytes on the disk. Default: none.
+    /// Gives up the oldest channels while all together take more than so many bytes on the disk. The one that is made ready to be
+    /// next comes on top: up to one channel more. Default: no limit.
+    ///
+    /// This limit and the others are looked at when the journal is opened, after each roll, and by [`Journal::retain`]; in between they may be
+    /// exceeded. The channel that is being written always stays, and so does the newest record.
     pub fn retain_bytes(mut self, bytes: u64) -> Self {
         self.retention.bytes = Some(bytes);
         self
     }
 
-    /// Gives up channels whose records are all older than this. Default: none.
+    /// Gives up channels whose records are all older than this. A journal in which nothing is appended gives up nothing by itself.
+    /// Default: no limit.
     pub fn retain_age(mut self, age: Duration) -> Self {
         self.retention.age = Some(age);
         self
     }
 
-    /// Gives up the oldest channels while there are more than so many, with the one that is being written. Default: none.
+    /// Gives up the oldest channels while there are more than so many, with the one that is being written. Default: no limit.
     pub fn retain_count(mut self, channels: u64) -> Self {
         self.retention.count = Some(channels);
         self
     }
 
     /// Whether what a named cursor has not passed stays, whatever the limits; a cursor that nobody moves then keeps everything.
-    /// Default: limits are limits, and who is overtaken is told.
+    /// Without a cursor the limits alone count, so create it before there is something that it needs. Default: limits are limits, and
+    /// who is overtaken is told.
     pub fn retain_for_cursors(mut self, retain: bool) -> Self {
         self.retention.for_cursors = retain;
         self
@@ -136,7 +145,15 @@ impl<C: Chain> JournalOptions<C> {
         self
     }
 
-    /// Opens the journal in the directory at `path`, which is created if it is not there, behind its last record. What its last
+    /// Takes what was not synced for what a crash of the machine may have left, although the machine has not been restarted: for a
+    /// file system that was shut down or whose disk was gone, and that was mounted again. See
+    /// [`ReadOptions::crashed`](crate::ReadOptions::crashed). Default: off, and refused as [`JournalError::Seal`].
+    pub fn crashed(mut self, crashed: bool) -> Self {
+        self.crashed = crashed;
+        self
+    }
+
+    /// Opens the journal in the directory at `path`, which is created if it is not there (its parent has to be), behind its last record. What its last
     /// writer has left unended is sealed, and what a crash has left behind that is set aside; see [`Journal::set_aside`].
     ///
     /// # Durability
@@ -149,16 +166,19 @@ impl<C: Chain> JournalOptions<C> {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Journal<C>, JournalError> {
         let path = path.as_ref();
         let never = self.channel.durability == Durability::Never;
-        create_directory(path, !never)?;
-        let lock = WriterLock::take(path, Wait::backoff().at_most(self.patience))?;
-        let Recovered { next, time, segments, unsynced, set_aside } = recover(path)?;
-        let mut header = self.channel.header(&channel_path(path, next)).map_err(JournalError::Create)?;
+        // What cannot be is refused before anything is made.
+        let mut header = self.channel.header(path).map_err(JournalError::Create)?;
         header.attributes.journal = Some(settings::encode(self.every, &self.retention));
         if header.encode().is_none() {
             return Err(JournalError::Options(
                 "the attributes leave no room for the journal's settings".into(),
             ));
         }
+        create_directory(path)?;
+        let lock = WriterLock::take(path, Wait::backoff().at_most(self.patience))?;
+        let sealing = SealOptions::default().crashed(self.crashed);
+        let found = recover(path, &sealing, !never)?;
+        let Recovered { next, time, segments, unsynced, set_aside, .. } = found;
         let mut chain = None;
         let mut options = self.channel.map_chain(|made| chain = Some(made));
         let chain = chain.expect("it has just been taken out of the options");
@@ -183,7 +203,7 @@ impl<C: Chain> JournalOptions<C> {
         if self.background {
             roller.start_helper(pen.syncs()).map_err(JournalError::io("start the thread of", path))?;
         } else {
-            roller.retain();
+            roller.retain(pen.syncs());
         }
         pen.start_ticker().map_err(JournalError::io("start the syncing thread of", path))?;
         pen.join_journal(Box::new(roller));
@@ -191,16 +211,19 @@ impl<C: Chain> JournalOptions<C> {
     }
 }
 
-/// Creates the directory unless it is there.
-fn create_directory(path: &Path, durable: bool) -> Result<(), JournalError> {
+/// Creates the directory unless it is there. Its name is synced before there is anything in it, whatever the policy: nobody who syncs
+/// a record asks for that any more.
+fn create_directory(path: &Path) -> Result<(), JournalError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) if durable => {
-            let parent = file::directory_of(path);
-            let synced = file::open_directory(parent).and_then(|opened| file::sync(&opened));
-            synced.map_err(|errno| JournalError::io("sync", parent)(errno.into()))
-        }
-        Ok(()) => Ok(()),
-        Err(_) if path.is_dir() => Ok(()),
-        Err(error) => Err(JournalError::io("create", path)(error)),
+        Ok(()) => {}
+        // Who has created it may have died before the sync.
+        Err(_) if path.is_dir() => match names::list(path) {
+            Ok(names) if names.is_empty() => {}
+            _ => return Ok(()),
+        },
+        Err(error) => return Err(JournalError::io("create", path)(error)),
     }
+    let parent = file::directory_of(path);
+    let synced = file::open_directory(parent).and_then(|opened| file::sync(&opened));
+    synced.map_err(|errno| JournalError::io("sync", parent)(errno.into()))
 }

@@ -36,7 +36,8 @@ impl Plan {
             path: self.directory.clone(),
             source,
         })?;
-        Ok(Header { salt, boot_id: boot_id(), first_sequence: NOT_BEGUN, ..self.header.clone() })
+        let (first_sequence, created) = NOT_BEGUN;
+        Ok(Header { salt, boot_id: boot_id(), first_sequence, created, ..self.header.clone() })
     }
 
     /// The path of the channel that begins with the record `first`.
@@ -46,12 +47,12 @@ impl Plan {
 
     /// A channel that has not begun, in a file of its own.
     pub(crate) fn prepare(&self) -> Result<Nameless, CreateError> {
-        Ok(made_ready(self.options.create_nameless(self.header()?, &self.path(NOT_BEGUN))?))
+        Ok(made_ready(self.options.create_nameless(self.header()?, &self.path(NOT_BEGUN.0))?))
     }
 
     /// The same in the file of the channel that begins with `first`, which is given up by that.
     pub(crate) fn reuse(&self, first: u64, mapping: &mut Option<Mapping>) -> Result<Nameless, CreateError> {
-        let (retired, place) = (self.path(first), self.path(NOT_BEGUN));
+        let (retired, place) = (self.path(first), self.path(NOT_BEGUN.0));
         Ok(made_ready(self.options.reuse_nameless(self.header()?, &retired, mapping, &place)?))
     }
 

@@ -175,7 +175,9 @@ impl Successors for Roller {
         settled
     }
 
-    fn retain(&self) {
+    fn retain(&self, syncs: &Syncs) {
+        // What has only just ended counts, too.
+        while self.upkeep.settle(syncs) {}
         self.upkeep.retain();
     }
 

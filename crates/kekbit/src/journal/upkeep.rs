@@ -5,7 +5,6 @@
 //! From then on the thread looks by itself for what has ended, at first often.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use super::cursor;
 use super::plan::Plan;
+use super::recovery::{remove_durably, sync_directory};
 use super::retention::Segment;
 use super::times::{Began, Times};
 use crate::create::Nameless;
@@ -266,6 +266,10 @@ impl Upkeep {
         let excess = retention.excess(kept.segments.make_contiguous(), current, unix_nanos(), needed);
         for _ in 0..excess {
             let Some(first) = kept.segments.front().map(|segment| segment.first) else { return };
+            if kept.segments.len() == 1 && sync_directory(&self.plan.directory).is_err() {
+                // From here on the name of the channel that is being written is all that tells where the journal goes on.
+                return;
+            }
             let reuses = {
                 let mut state = self.state();
                 // The newest record stays, wherever it is: its sequence tells the next writer where to go on.
@@ -287,7 +291,7 @@ impl Upkeep {
                 continue;
             }
             // Somebody reads it still, and will do so until it is through; or it has gone.
-            match fs::remove_file(self.plan.path(first)) {
+            match remove_durably(&self.plan.directory, first) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return,
                 _ => {}
             }

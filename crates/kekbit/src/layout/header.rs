@@ -31,7 +31,9 @@ pub(crate) const MAGIC: [u8; 8] = *b"*KEKBIT*";
 pub(crate) const VERSION: u64 = 2 << 48;
 /// Feature that readers must know: the format is a draft, and may still change under the same version.
 pub(crate) const DRAFT: u64 = 1;
-/// Where the salt lies.
+/// Where the creation time, the first sequence and the salt lie.
+const CREATED: usize = 56;
+const FIRST_SEQUENCE: usize = 64;
 pub(crate) const SALT: u64 = 72;
 const ATTRIBUTES: usize = 224;
 const CRC: usize = 4092;
@@ -39,8 +41,14 @@ const CRC: usize = 4092;
 pub(crate) const ATTRIBUTES_MAX: usize = (CRC - ATTRIBUTES) & !7;
 /// The largest sequence of a first record: no channel counts past the end of `u64`.
 pub(crate) const MAX_FIRST_SEQUENCE: u64 = 1 << 63;
-/// Bytes of data between two entries of the index, unless a frame is longer.
-pub(crate) const INDEX_INTERVAL: u64 = 1 << 20;
+
+/// Bytes of data between two entries of the index, unless a frame is longer: as few as the one page allows that each index has, but not
+/// fewer than between two entries of the trail. Of channels of 63 MiB and more, 1 MiB.
+pub(crate) fn index_interval(capacity: u64) -> u64 {
+    /// How often a page holds an entry twice, besides the first and the last.
+    const IN_A_PAGE: u64 = (PAGE / ENTRY - 2) / 2;
+    round_up(capacity.div_ceil(IN_A_PAGE), PAGE).clamp(TRAIL_STEP, 1 << 20)
+}
 
 /// Where the regions of a file lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +109,8 @@ impl Header {
         put(&mut b, 40, self.max_record_len.to_le_bytes());
         put(&mut b, 44, [self.tick as u8, self.checksum as u8]);
         put(&mut b, 48, self.timeout.to_le_bytes());
-        put(&mut b, 56, self.created.to_le_bytes());
-        put(&mut b, 64, self.first_sequence.to_le_bytes());
+        put(&mut b, CREATED, self.created.to_le_bytes());
+        put(&mut b, FIRST_SEQUENCE, self.first_sequence.to_le_bytes());
         put(&mut b, SALT as usize, self.salt);
         put(&mut b, 88, self.boot_id);
         put(&mut b, 104, self.inode.to_le_bytes());
@@ -175,7 +183,7 @@ impl Header {
         if index_interval < PAGE {
             return Err(FormatError::Header("its index interval is too small"));
         }
-        let first_sequence = u64_at(bytes, 64);
+        let first_sequence = u64_at(bytes, FIRST_SEQUENCE);
         if first_sequence > MAX_FIRST_SEQUENCE {
             return Err(FormatError::Header("its first sequence is out of range"));
         }
@@ -198,7 +206,7 @@ impl Header {
             checksum: Checksum::from_number(bytes[45])
                 .ok_or(FormatError::Header("its kind of checksum is unknown"))?,
             timeout: u64_at(bytes, 48),
-            created: u64_at(bytes, 56),
+            created: u64_at(bytes, CREATED),
             first_sequence,
             salt,
             boot_id,
@@ -210,6 +218,21 @@ impl Header {
             features_info: u64_at(bytes, 208),
             attributes,
         })
+    }
+}
+
+impl Header {
+    /// Whether the header in `page`, valid or not, is one of kekbit's and says that its channel begins with the record `first`.
+    pub(crate) fn says_first_sequence(page: &[u8], first: u64) -> bool {
+        page.len() >= PAGE as usize && page[..8] == MAGIC && u64_at(page, FIRST_SEQUENCE) == first
+    }
+
+    /// The header in `page` as it was before it got another first sequence and creation time than these; `None` if there was no such.
+    pub(crate) fn decode_as_of(page: &[u8], (first, created): (u64, u64)) -> Option<Header> {
+        let mut page: [u8; PAGE as usize] = *page.first_chunk()?;
+        put(&mut page, CREATED, created.to_le_bytes());
+        put(&mut page, FIRST_SEQUENCE, first.to_le_bytes());
+        Header::decode(&page).ok()
     }
 }
 
@@ -236,13 +259,27 @@ pub(crate) mod tests {
             salt: *b"sixteen of salt!",
             boot_id: [9; 16],
             inode: 11,
-            regions: Regions::for_capacity(capacity, INDEX_INTERVAL),
-            index_interval: INDEX_INTERVAL,
+            regions: Regions::for_capacity(capacity, index_interval(capacity)),
+            index_interval: index_interval(capacity),
             features_reader: DRAFT,
             features_sealer: 0,
             features_info: 0,
             attributes: Attributes::default(),
         }
+    }
+
+    #[test]
+    fn an_index_takes_one_page_until_its_entries_are_a_mebibyte_apart() {
+        for capacity in (1..64 << 20).step_by(PAGE as usize).chain([63 << 20, (63 << 20) + 1, 64 << 20]) {
+            let interval = index_interval(capacity);
+            let slots = 2 * (capacity / interval) + 2;
+            assert!((TRAIL_STEP..=1 << 20).contains(&interval) && interval.is_multiple_of(PAGE));
+            assert!(slots <= PAGE / ENTRY || interval == 1 << 20, "{slots} slots for {capacity} bytes");
+        }
+        assert_eq!(
+            [4096, 10 << 20, 63 << 20, 1 << 40].map(index_interval),
+            [64 << 10, 164 << 10, 1 << 20, 1 << 20]
+        );
     }
 
     #[test]
