@@ -24,6 +24,8 @@
 mod common;
 #[path = "crash_images/disk.rs"]
 mod disk;
+#[path = "common/interposed.rs"]
+mod interposed;
 #[path = "crash_images/scene.rs"]
 mod scene;
 
@@ -34,8 +36,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::campaign::{Campaign, is_long};
+use common::sectors::{SECTOR, Sectors};
 use common::{Numbers, bytes, data_offset, round_up, word_at};
-use disk::{Disk, Moment, SECTOR};
+use disk::{Disk, Moment};
 use kekbit::{Channel, Checksum, Cut, Durability, End, SealError, Start, State};
 use scene::{Cast, Ending, PLAN, Plan, Scene};
 use tempfile::TempDir;
@@ -73,28 +76,21 @@ impl<'m> Remains<'m> {
 
     /// The file with, for each dirty unit, what `choose` says: `None` is old.
     fn image<'s>(&'s self, choose: impl Fn(usize, &'s Choices) -> Option<&'s [u8]>, len: usize) -> Vec<u8> {
-        let Moment { durable, current, .. } = self.moment;
-        let mut image = durable.clone();
-        image.resize(round_up(durable.len().max(current.len()) as u64, 4096) as usize, 0);
-        for (i, choices) in self.dirty.iter().enumerate() {
-            if let Some(bytes) = choose(i, choices) {
-                image[choices.at * self.unit..][..self.unit].copy_from_slice(bytes);
-            }
-        }
-        image.truncate(len);
-        image
+        let units = self.dirty.iter().enumerate();
+        let chosen = units.filter_map(|(i, choices)| Some((choices.at, choose(i, choices)?)));
+        self.moment.with(self.unit, chosen, len)
     }
 
     /// One of the lengths that the file has had.
     fn len(&self, numbers: &mut Numbers) -> usize {
-        [self.moment.durable.len(), self.moment.current.len()][numbers.below(2) as usize]
+        self.moment.len(numbers)
     }
 }
 
 impl Choices {
     fn new(moment: &Moment, at: usize, plan: Plan, numbers: &mut Numbers) -> Choices {
         let unit = plan.unit;
-        let [old, new] = [&moment.durable, &moment.current].map(|file| Moment::unit(file, at, unit));
+        let [old, new] = [&moment.durable, &moment.current].map(|file| Sectors::unit(file, at, unit));
         let mut others = moment.stale(at, unit);
         if may_be_garbage(moment, at * unit, plan) {
             others.push(vec![0; unit]);
@@ -109,7 +105,7 @@ impl Choices {
                 // What belongs elsewhere: the disk has written to the wrong place.
                 let first = data_offset(&moment.current) / unit as u64;
                 let elsewhere = first + numbers.below(moment.published / unit as u64 + 1);
-                others.push(Moment::unit(&moment.current, elsewhere as usize, unit));
+                others.push(Sectors::unit(&moment.current, elsewhere as usize, unit));
             }
         }
         Choices { at, new, others }

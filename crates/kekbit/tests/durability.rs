@@ -4,13 +4,15 @@
 mod common;
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Child, dir, patience, record, repair_header, role, say, wait_until, wait_until_released};
 use kekbit::{
-    Channel, CreateError, Durability, End, Position, ReadError, Reader, SealError, SharedWriter, Start,
-    State, SyncError, Writer,
+    Channel, CreateError, Durability, End, Journal, JournalReader, Position, ReadError, Reader, Roll,
+    SealError, SharedWriter, Start, State, SyncError, Writer,
 };
 use nix::unistd::{ForkResult, fork};
 
@@ -441,4 +443,58 @@ fn sealing_makes_an_end_durable_that_is_not_known_to_be() {
     assert!(matches!(sealed, Err(SealError::Ended { state: State::Closed, .. })), "{sealed:?}");
     assert!(synced_on_the_disk() > before.position);
     assert_eq!(Channel::open(&path).unwrap().verify(|_| ()).unwrap(), before);
+}
+
+/// What a reader of what is durable finds by now.
+fn count_durable(reader: &mut JournalReader) -> u64 {
+    while reader.try_next().unwrap().is_some() {}
+    reader.sequence()
+}
+
+#[test]
+fn what_a_journal_syncs_after_its_channels_have_ended_is_told_to_those_who_read_what_is_durable() {
+    let dir = dir();
+    let path = dir.path().join("journal");
+    let options = Journal::options().roll(Roll::Bytes(4096));
+    let mut journal = options.clone().durability(Durability::Never).open(&path).unwrap();
+    let mut reader = Journal::reader(&path).unwrap();
+    reader.set_durable(true);
+    let append = |journal: &mut Journal| {
+        for _ in 0..300 {
+            journal.append(b"in one of many channels").unwrap();
+        }
+        journal.next_sequence()
+    };
+    append(&mut journal);
+    assert_eq!(count_durable(&mut reader), 0);
+    // By its writer, when it is asked to.
+    let next = append(&mut journal);
+    journal.sync().unwrap();
+    assert_eq!(count_durable(&mut reader), next);
+    let end = append(&mut journal);
+    journal.close().unwrap();
+    assert_eq!(count_durable(&mut reader), next);
+    // By the next, whose policy asks for it.
+    drop(options.durability(Durability::AtEnd).open(&path).unwrap());
+    assert_eq!(count_durable(&mut reader), end);
+    let mut later = Journal::reader(&path).unwrap();
+    later.set_durable(true);
+    assert_eq!(count_durable(&mut later), end);
+}
+
+#[test]
+fn a_writer_that_dies_before_it_tells_what_it_has_synced_leaves_that_to_the_next() {
+    let dir = dir();
+    let path = dir.path().join("journal");
+    let mut journal = Journal::options().open(&path).unwrap();
+    journal.append(b"durable").unwrap();
+    journal.close().unwrap();
+    // Its slots tell already; its live word does not.
+    let channel = Journal::channels(&path).unwrap().remove(0);
+    File::options().write(true).open(&channel).unwrap().write_all_at(&[0; 8], 4096).unwrap();
+    let mut reader = Journal::reader(&path).unwrap();
+    reader.set_durable(true);
+    assert_eq!(count_durable(&mut reader), 0);
+    drop(Journal::options().open(&path).unwrap());
+    assert_eq!(count_durable(&mut reader), 1);
 }

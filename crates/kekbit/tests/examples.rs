@@ -2,119 +2,13 @@
 //!
 //! `cargo test` builds them; `cargo test --test examples` alone does not.
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "common/example.rs"]
+mod example;
+
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::Duration;
 
-use kekbit::{Channel, Journal, State, Wait};
-
-/// Whoever takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// An example that is running. It does not outlive the test.
-struct Example {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: Receiver<Vec<u8>>,
-    errors: Receiver<Vec<u8>>,
-}
-
-/// What an example has left behind.
-struct Finished {
-    success: bool,
-    /// What nobody has expected yet.
-    output: String,
-    errors: String,
-}
-
-impl Example {
-    fn start(name: &str, args: &[&dyn AsRef<std::ffi::OsStr>]) -> Example {
-        let test = std::env::current_exe().unwrap();
-        let path = test.parent().unwrap().with_file_name("examples").join(name);
-        assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
-        let mut command = Command::new(path);
-        command.args(args.iter().map(AsRef::as_ref)).env_remove("RUST_BACKTRACE");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (input, output) = (child.stdin.take(), lines(child.stdout.take().unwrap()));
-        let errors = lines(child.stderr.take().unwrap());
-        Example { child, input, output, errors }
-    }
-
-    /// Types `text`.
-    fn input(&mut self, text: impl AsRef<[u8]>) {
-        self.input.as_mut().unwrap().write_all(text.as_ref()).unwrap();
-    }
-
-    /// Waits for the next line of output, which must be `line`.
-    #[track_caller]
-    fn expect(&mut self, line: &str) {
-        let got = self.output.recv_timeout(LIMIT).expect("a line of output");
-        assert_eq!(String::from_utf8(got).unwrap(), format!("{line}\n"));
-    }
-
-    /// Ends it as `kill -9` does.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Ends the input, and waits until the example has ended by itself.
-    #[track_caller]
-    fn finish(mut self) -> Finished {
-        self.input = None;
-        let [output, errors] = [&self.output, &self.errors].map(|lines| {
-            let mut text = Vec::new();
-            loop {
-                match lines.recv_timeout(LIMIT) {
-                    Ok(line) => text.extend(line),
-                    Err(mpsc::RecvTimeoutError::Disconnected) => break String::from_utf8(text).unwrap(),
-                    Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end"),
-                }
-            }
-        });
-        Finished { success: self.child.wait().unwrap().success(), output, errors }
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        // It may have ended long ago.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Finished {
-    #[track_caller]
-    fn succeeds(&self, output: &str) {
-        assert_eq!((self.success, &*self.output), (true, output), "{}", self.errors);
-    }
-
-    #[track_caller]
-    fn fails(&self, error: &str) {
-        assert!(!self.success, "it has succeeded: {}", self.output);
-        assert!(self.errors.contains(error), "{} does not say {error}", self.errors);
-    }
-}
-
-/// The lines of `from`, as they come.
-fn lines(from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (send, receive) = mpsc::channel();
-    let mut from = BufReader::new(from);
-    thread::spawn(move || {
-        let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
-            if send.send(std::mem::take(&mut line)).is_err() {
-                break;
-            }
-        }
-    });
-    receive
-}
+use example::{Example, LIMIT};
+use kekbit::{Channel, State, Wait};
 
 /// Waits until there is a channel at `path`.
 fn wait_for(path: &Path) -> Channel {
@@ -305,68 +199,10 @@ fn handlers_are_undone_by_a_decoder_and_a_refused_record_leaves_no_trace() {
 
 #[test]
 fn without_arguments_an_example_says_how_to_use_it() {
-    for name in ["echo_in", "echo_out", "request_reply", "chat", "shared_writer", "handler"] {
+    let channels = ["echo_in", "echo_out", "request_reply", "chat", "shared_writer", "handler"];
+    let journals = ["bank", "exactly_once", "replica", "system_image", "retention"];
+    for name in channels.into_iter().chain(journals) {
         Example::start(name, &[]).finish().fails(&format!("usage: {name} "));
     }
     Example::start("many_readers", &[&"3"]).finish().fails("usage: many_readers ");
-}
-
-#[test]
-fn a_bank_that_is_killed_has_its_books_when_it_opens_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("bank");
-    let mut bank = Example::start("bank", &[&path]);
-    bank.expect("0 transfers so far");
-    bank.expect("nobody has anything");
-    bank.input("alice bob 10\n");
-    bank.expect("alice -10, bob 10");
-    bank.input("bob carol 3\n");
-    bank.expect("alice -10, bob 7, carol 3");
-    bank.kill();
-    for opened in 0..3 {
-        let mut bank = Example::start("bank", &[&path]);
-        bank.expect(&format!("{} transfers so far", 2 + opened));
-        bank.expect(&format!("alice {}, bob 7, carol {}", -10 - opened, 3 + opened));
-        bank.input("alice carol\nalice carol 1\n");
-        bank.expect("type: FROM TO AMOUNT");
-        bank.expect(&format!("alice {}, bob 7, carol {}", -11 - opened, 4 + opened));
-        if opened == 1 { bank.kill() } else { bank.finish().succeeds("") }
-    }
-}
-
-#[test]
-fn a_step_that_is_killed_again_and_again_handles_each_order_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let (orders, invoices) = (dir.path().join("orders"), dir.path().join("invoices"));
-    let mut journal = Journal::options().open(&orders).unwrap();
-    let order = |number: u64| format!("order of {number}");
-    let mut done = 0;
-    for killed in 0..5 {
-        for number in 20 * killed..20 * (killed + 1) {
-            journal.append(order(number).as_bytes()).unwrap();
-        }
-        let mut step = Example::start("exactly_once", &[&orders, &invoices]);
-        let begins = step.output.recv_timeout(LIMIT).unwrap();
-        let begins = String::from_utf8(begins).unwrap();
-        let begin: u64 =
-            begins.trim().strip_prefix("from order ").unwrap().strip_suffix(" on").unwrap().parse().unwrap();
-        assert!(begin >= done, "{begin} of {done}");
-        for number in begin..begin + 4 * killed {
-            step.expect(&format!("invoice {number}: {}", order(number)));
-            done = number + 1;
-        }
-        step.kill();
-    }
-    journal.close().unwrap();
-    let finished = Example::start("exactly_once", &[&orders, &invoices]).finish();
-    assert!(finished.success, "{}", finished.errors);
-    let mut reader = Journal::reader(&invoices).unwrap();
-    for number in 0..100 {
-        let expected = [format!("invoice {number}: {}", order(number)), format!("done {}", number + 1)];
-        for expected in expected {
-            assert_eq!(reader.try_next().unwrap().as_deref(), Some(expected.as_bytes()));
-        }
-    }
-    assert!(reader.try_next().unwrap().is_none());
-    assert_eq!(Journal::cursors(&orders).unwrap()[0].sequence, 100);
 }

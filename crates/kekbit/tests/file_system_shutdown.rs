@@ -17,15 +17,15 @@
 //! Needs root, mkfs.ext4 and losetup.
 
 mod common;
+#[path = "common/volume.rs"]
+mod volume;
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::campaign::Campaign;
 use common::{Child, Numbers, bytes};
@@ -33,9 +33,7 @@ use kekbit::{
     Channel, Durability, End, OpenError, SealError, Sealed, SharedWriter, Start, State, SyncHandle, Writer,
     WriterOptions,
 };
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
-use tempfile::TempDir;
+use volume::Volume;
 
 const TEST: &str = "what_was_acknowledged_survives_a_file_system_that_stops";
 
@@ -44,7 +42,7 @@ fn what_was_acknowledged_survives_a_file_system_that_stops() {
     if let Some((_, arguments)) = common::role() {
         return write_until_killed(&arguments);
     }
-    let Some(volume) = Volume::new() else { return };
+    let Some(volume) = Volume::new(TEST, tempfile::tempdir().unwrap()) else { return };
     let campaign = Campaign::new("file system shutdowns");
     let cycles = campaign.count(3, 500);
     let mut seen = Seen::default();
@@ -81,89 +79,6 @@ struct Seen {
     second: u64,
     corrupt: u64,
     late: u64,
-}
-
-/// An ext4 in a file. Unmounted and detached when dropped.
-struct Volume {
-    device: String,
-    path: PathBuf,
-    _dir: TempDir,
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| error.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-}
-
-impl Volume {
-    /// `None`, with a message, where that is not possible.
-    fn new() -> Option<Volume> {
-        let skipped = |why: &str| {
-            println!("skipped {TEST}: {why}");
-            None
-        };
-        if !nix::unistd::geteuid().is_root() {
-            return skipped("needs root");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let (image, path) = (dir.path().join("image"), dir.path().join("mount"));
-        std::fs::create_dir(&path).unwrap();
-        File::create(&image).unwrap().set_len(128 << 20).unwrap();
-        let image = image.to_str().unwrap();
-        if let Err(error) = run("mkfs.ext4", &["-q", "-F", "-b", "4096", image]) {
-            return skipped(&format!("mkfs.ext4: {error}"));
-        }
-        let device = match run("losetup", &["--find", "--show", image]) {
-            Ok(device) => device,
-            Err(error) => return skipped(&format!("losetup: {error}")),
-        };
-        let volume = Volume { device, path, _dir: dir };
-        match volume.mount(true) {
-            Ok(()) => {
-                volume.unmount();
-                Some(volume)
-            }
-            Err(error) => skipped(&format!("mount: {error}")),
-        }
-    }
-
-    fn mount(&self, ordered: bool) -> nix::Result<()> {
-        let data = if ordered { "data=ordered" } else { "data=writeback" };
-        mount(Some(self.device.as_str()), &self.path, Some("ext4"), MsFlags::empty(), Some(data))
-    }
-
-    /// Stops the file system where it is.
-    fn shut_down(&self) {
-        const FS_IOC_SHUTDOWN: nix::libc::c_ulong = 0x8004_587D;
-        const NO_LOG_FLUSH: u32 = 2;
-        let root = File::open(&self.path).unwrap();
-        // SAFETY: the descriptor is open, and this request reads one u32.
-        let result = unsafe { nix::libc::ioctl(root.as_raw_fd(), FS_IOC_SHUTDOWN as _, &NO_LOG_FLUSH) };
-        Errno::result(result).unwrap();
-    }
-
-    fn unmount(&self) {
-        // Whoever was killed may still be going.
-        let begun = Instant::now();
-        while let Err(error) = umount(&self.path) {
-            assert!(error == Errno::EBUSY && begun.elapsed() < common::GENEROUS, "umount: {error}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn mount_again(&self, ordered: bool) {
-        self.unmount();
-        self.mount(ordered).unwrap();
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        // It may not be mounted; and in a panic there is nobody to be told.
-        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
-        let _ = run("losetup", &["--detach", &self.device]);
-    }
 }
 
 /// The channels that are written at the same time, each by one or three threads.

@@ -3,68 +3,19 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use common::journal::{channels, first_sequences, options_of, read_all, read_from, tiny, variants};
 use common::{
     Child, Mount, Numbers, bytes, dir, fill_disk, free_disk, listen, names_in, patience, record, role, say,
 };
 use kekbit::{
-    AppendError, Channel, Checksum, CursorError, Durability, Journal, JournalError, JournalOptions,
-    JournalReadError, Period, Prepare, Roll, SharedError, Start, Timestamp, Wait, Writer,
+    AppendError, Channel, Checksum, Durability, Journal, JournalError, JournalReadError, Period, Prepare,
+    Roll, SharedError, Start, Timestamp, Wait, Writer,
 };
 use proptest::prelude::*;
-
-/// The smallest channels: they are full after a few records.
-fn tiny() -> JournalOptions {
-    Journal::options()
-        .channels(Writer::options().max_record_len(1024).durability(Durability::Never))
-        .roll(Roll::Bytes(4096))
-}
-
-/// Whether each channel is synced by the thread, by the roll, or not at all must make no difference to readers.
-fn variants() -> Vec<JournalOptions> {
-    let mut all = Vec::new();
-    for durability in [Durability::Never, Durability::AtEnd, Durability::Each] {
-        for background in [true, false] {
-            all.push(tiny().durability(durability).background(background));
-        }
-    }
-    all.push(tiny().durability(Durability::Interval(Duration::from_millis(1))));
-    all
-}
-
-/// A channel that nobody syncs, and that begins with the record `first`.
-fn options_of(first: u64) -> kekbit::WriterOptions {
-    Writer::options().capacity(4096).durability(Durability::Never).first_sequence(first)
-}
-
-fn channels(path: &Path) -> Vec<PathBuf> {
-    let names = names_in(path).into_iter().filter(|name| name.ends_with(".kek"));
-    names.map(|name| path.join(name)).collect()
-}
-
-fn first_sequences(path: &Path) -> Vec<u64> {
-    channels(path).iter().map(|path| path.file_stem().unwrap().to_str().unwrap().parse().unwrap()).collect()
-}
-
-/// Everything that is there from `start` on.
-fn read_from(path: &Path, start: Start) -> Vec<(u64, Vec<u8>)> {
-    let mut reader = Journal::reader(path).unwrap();
-    reader.seek(start).unwrap();
-    let mut records = Vec::new();
-    while let Some(record) = reader.try_next().unwrap() {
-        records.push((record.sequence(), record.to_vec()));
-    }
-    records
-}
-
-fn read_all(path: &Path) -> Vec<Vec<u8>> {
-    let records = read_from(path, Start::Beginning);
-    assert!(records.iter().enumerate().all(|(n, (sequence, _))| n as u64 == *sequence));
-    records.into_iter().map(|(_, record)| record).collect()
-}
 
 #[test]
 fn records_go_on_in_the_next_channel_when_one_is_full() {
@@ -321,105 +272,6 @@ fn a_reader_may_come_before_the_first_record_and_before_the_first_channel() {
 }
 
 #[test]
-fn what_exceeds_the_limits_is_given_up_the_oldest_first_and_its_files_are_used_again() {
-    for background in [true, false] {
-        let dir = dir();
-        let path = dir.path().join("journal");
-        let mut journal = tiny().retain_count(4).background(background).open(&path).unwrap();
-        let mut keeping_up = Journal::reader(&path).unwrap();
-        let mut lagging = Journal::reader(&path).unwrap();
-        assert!(lagging.try_next().unwrap().is_none());
-        let mut inodes = std::collections::BTreeSet::new();
-        for sequence in 0..2000 {
-            journal.append(&record(sequence, 300)).unwrap();
-            let found = keeping_up.next(patience()).unwrap().expect("it was appended");
-            assert_eq!((found.sequence(), &found[..]), (sequence, &record(sequence, 300)[..]));
-            for path in channels(&path) {
-                // It may go while it is looked at.
-                inodes.extend(fs::metadata(path).map(|file| std::os::unix::fs::MetadataExt::ino(&file)));
-            }
-        }
-        drop(keeping_up);
-        common::wait_until("there are four channels", || channels(&path).len() <= 4);
-        // What the lagging one has open it reads to its end; then it is told what is left.
-        let lagged = loop {
-            match lagging.try_next() {
-                Ok(Some(found)) => {
-                    let expected = record(found.sequence(), 300);
-                    assert_eq!(&found[..], expected);
-                }
-                Ok(None) => {}
-                Err(error) => break error,
-            }
-        };
-        let JournalReadError::Lagged { wanted, oldest } = lagged else { panic!("{lagged}") };
-        assert!(wanted < oldest && oldest == first_sequences(&path)[0]);
-        lagging.seek(Start::Sequence(oldest)).unwrap();
-        let rest = std::iter::from_fn(|| lagging.try_next().unwrap().map(|record| record.sequence()));
-        assert!(rest.eq(oldest..2000));
-        assert!(matches!(lagging.seek(Start::Sequence(0)), Err(JournalReadError::Lagged { wanted: 0, .. })));
-        if !background {
-            // No file is made that need not be; with the thread, which comes late at times, a few more are.
-            assert!(inodes.len() < 12, "{} files", inodes.len());
-        }
-    }
-}
-
-#[test]
-fn what_only_has_such_a_name_is_never_given_up() {
-    for background in [true, false] {
-        let dir = dir();
-        let path = dir.path().join("journal");
-        let options = tiny().durability(Durability::AtEnd).retain_count(2).background(background);
-        let mut journal = options.clone().open(&path).unwrap();
-        for sequence in 0..100 {
-            journal.append(&record(sequence, 300)).unwrap();
-        }
-        journal.close().unwrap();
-        let foreign = path.join(format!("{:020}.kek", 1));
-        fs::write(&foreign, b"mine").unwrap();
-        let mut journal = options.open(&path).unwrap();
-        for sequence in 100..200 {
-            journal.append(&record(sequence, 300)).unwrap();
-        }
-        journal.close().unwrap();
-        assert_eq!(fs::read(&foreign).unwrap(), b"mine");
-        assert!(channels(&path).len() <= 3);
-    }
-}
-
-#[test]
-fn limits_hold_when_a_journal_is_opened_again() {
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().open(&path).unwrap();
-    for sequence in 0..500 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    journal.close().unwrap();
-    assert!(channels(&path).len() > 10);
-    let mut journal = tiny().retain_count(3).background(false).open(&path).unwrap();
-    journal.append(b"more").unwrap();
-    journal.retain();
-    let firsts = first_sequences(&path);
-    assert_eq!(firsts.len(), 3);
-    assert_eq!(read_from(&path, Start::Beginning).len() as u64, 501 - firsts[0]);
-    // A day has not passed, nor have so many bytes been written.
-    let mut journal_2 = {
-        journal.close().unwrap();
-        tiny()
-            .retain_age(Duration::from_secs(86400))
-            .retain_bytes(1 << 30)
-            .background(false)
-            .open(&path)
-            .unwrap()
-    };
-    journal_2.append(b"more").unwrap();
-    journal_2.retain();
-    assert_eq!(first_sequences(&path)[..3], firsts[..]);
-}
-
-#[test]
 fn a_journal_remembers_what_it_was_told() {
     let dir = dir();
     let path = dir.path().join("journal");
@@ -575,37 +427,6 @@ fn a_damaged_header_with_records_behind_it_is_an_error_and_stays() {
 }
 
 #[test]
-fn a_sequence_is_never_given_twice_although_nothing_is_kept() {
-    for background in [true, false] {
-        let dir = dir();
-        let path = dir.path().join("journal");
-        let mut sequence = 0;
-        for run in 0..12 {
-            let mut journal = tiny().retain_count(1).background(background).open(&path).unwrap();
-            assert_eq!(journal.next_sequence(), sequence, "run {run}");
-            journal.retain();
-            for _ in 0..run % 3 {
-                journal.append(&record(sequence, 300)).unwrap();
-                sequence += 1;
-                journal.roll().unwrap();
-                journal.retain();
-            }
-            if run % 2 == 0 { journal.close().unwrap() } else { drop(journal) }
-        }
-        assert_eq!(tiny().open(&path).unwrap().next_sequence(), sequence);
-        // A writer may die when nothing but a name is left to tell.
-        for name in [".{}.kek.0123456789abcdef.tmp", "{}.kek.stray-0"] {
-            channels(&path).iter().for_each(|channel| fs::remove_file(channel).unwrap());
-            sequence += 10;
-            fs::write(path.join(name.replace("{}", &format!("{sequence:020}"))), b"").unwrap();
-            let mut journal = tiny().open(&path).unwrap();
-            assert_eq!(journal.append(b"more").unwrap().sequence, sequence);
-            sequence += 1;
-        }
-    }
-}
-
-#[test]
 fn an_abandoned_channel_is_sealed_and_an_empty_one_removed() {
     let dir = dir();
     let path = dir.path().join("journal");
@@ -686,30 +507,27 @@ fn without_space_nothing_happens_and_with_it_the_journal_goes_on() {
 }
 
 #[test]
-fn a_record_is_durable_when_it_has_been_waited_for_in_whichever_channel_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    for durability in [Durability::Never, Durability::AtEnd] {
-        for background in [true, false] {
-            let path = dir.path().join(format!("{durability:?}-{background}"));
-            let mut journal = tiny().durability(durability).background(background).open(&path).unwrap();
-            let handle = journal.sync_handle();
-            let mut appended = Vec::new();
-            for sequence in 0..200 {
-                appended.push(journal.append(&record(sequence, 300)).unwrap());
-            }
-            // Its position is past the end of what is being written by now.
-            journal.roll().unwrap();
-            for at in [199, 3, 150, 0] {
-                handle.wait_for_record(appended[at]).unwrap();
-            }
-            // A position alone does not tell the channel: everything becomes durable, whatever is at that place by now.
-            handle.wait_for(appended[199].position).unwrap();
-            handle.sync().unwrap();
-            journal.append(b"more").unwrap();
+fn who_asks_for_what_is_durable_goes_on_behind_what_was_synced_by_hand_or_by_the_next_writer() {
+    for by_hand in [true, false] {
+        let dir = dir();
+        let path = dir.path().join("journal");
+        let mut journal = tiny().open(&path).unwrap();
+        let mut reader = Journal::reader(&path).unwrap();
+        reader.set_durable(true);
+        for sequence in 0..50 {
+            journal.append(&record(sequence, 300)).unwrap();
+        }
+        assert!(reader.try_next().unwrap().is_none());
+        let _journal = if by_hand {
             journal.sync().unwrap();
-            drop(journal);
-            let gone = handle.wait_for_record(appended[199]);
-            assert!(gone.is_ok(), "{gone:?}");
+            journal
+        } else {
+            journal.close().unwrap();
+            tiny().durability(Durability::AtEnd).open(&path).unwrap()
+        };
+        for sequence in 0..50 {
+            let found = reader.next(patience()).unwrap().unwrap();
+            assert_eq!((found.sequence(), found.payload()), (sequence, &record(sequence, 300)[..]));
         }
     }
 }
@@ -822,221 +640,6 @@ fn without_checksums_and_with_all_prepared_it_is_the_same() {
         journal.append(&record(sequence, 100)).unwrap();
         let found = reader.next(patience()).unwrap().expect("it was appended");
         assert_eq!((found.sequence(), &found[..]), (sequence, &record(sequence, 100)[..]));
-    }
-}
-
-#[test]
-fn a_named_cursor_goes_on_behind_what_was_committed() {
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().open(&path).unwrap();
-    for sequence in 0..200 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    let mut committed = 0;
-    for run in 0..20_u64 {
-        let mut cursor = Journal::reader(&path).unwrap().cursor("billing").unwrap();
-        assert_eq!((cursor.committed(), cursor.sequence()), (committed, committed));
-        for _ in 0..run {
-            let expected = record(cursor.sequence(), 300);
-            assert_eq!(&cursor.try_next().unwrap().unwrap()[..], expected);
-        }
-        match run % 3 {
-            0 => {
-                cursor.commit();
-                committed += run;
-            }
-            // Not ahead of what was read.
-            1 => {
-                cursor.commit_to(u64::MAX);
-                committed += run;
-            }
-            _ => {}
-        }
-        // Nor back.
-        cursor.commit_to(committed.saturating_sub(1));
-        assert_eq!(cursor.committed(), committed);
-        if run % 2 == 0 {
-            cursor.sync().unwrap();
-        }
-        let cursors = Journal::cursors(&path).unwrap();
-        assert_eq!((cursors.len(), &*cursors[0].name), (1, "billing"));
-        assert!(cursors[0].in_use && cursors[0].sequence == committed);
-    }
-    assert!(!Journal::cursors(&path).unwrap()[0].in_use);
-}
-
-#[test]
-fn a_cursor_begins_where_its_reader_was() {
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().open(&path).unwrap();
-    for sequence in 0..200 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    for (name, start, sequence) in [
-        ("a", Start::Beginning, 0),
-        ("b", Start::End, 200),
-        ("c", Start::Sequence(77), 77),
-        ("d", Start::Last(3), 197),
-    ] {
-        let mut reader = Journal::reader(&path).unwrap();
-        reader.seek(start).unwrap();
-        let cursor = reader.cursor(name).unwrap();
-        assert_eq!((cursor.committed(), cursor.sequence()), (sequence, sequence), "{start:?}");
-    }
-    let names = Journal::cursors(&path).unwrap();
-    assert!(names.iter().map(|cursor| &*cursor.name).eq(["a", "b", "c", "d"]));
-}
-
-#[test]
-fn a_cursor_has_one_owner_and_can_be_set_and_removed_by_others_only_without_one() {
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().open(&path).unwrap();
-    for sequence in 0..50 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    let reader = || Journal::reader(&path).unwrap();
-    let cursor = reader().cursor("one").unwrap();
-    let in_use = |error: Result<(), CursorError>| {
-        assert!(matches!(error, Err(CursorError::InUse { .. })), "{error:?}")
-    };
-    in_use(reader().cursor("one").map(drop));
-    in_use(Journal::set_cursor(&path, "one", 7));
-    in_use(Journal::remove_cursor(&path, "one"));
-    drop(cursor);
-    Journal::set_cursor(&path, "one", 7).unwrap();
-    assert_eq!(reader().cursor("one").unwrap().committed(), 7);
-    // Back, too: whoever does that knows why.
-    Journal::set_cursor(&path, "one", 3).unwrap();
-    assert_eq!(reader().cursor("one").unwrap().committed(), 3);
-    Journal::set_cursor(&path, "two", 9).unwrap();
-    Journal::remove_cursor(&path, "one").unwrap();
-    assert!(matches!(Journal::remove_cursor(&path, "one"), Err(CursorError::NotFound { .. })));
-    assert_eq!(Journal::cursors(&path).unwrap().len(), 1);
-    for wrong in ["", ".hidden", "a/b", "a b", "ä", &"x".repeat(129)] {
-        assert!(matches!(Journal::set_cursor(&path, wrong, 0), Err(CursorError::Name { .. })), "{wrong}");
-    }
-    fs::write(path.join("cursors/two.cursor"), b"not a cursor").unwrap();
-    assert!(matches!(reader().cursor("two"), Err(CursorError::Damaged { .. })));
-    assert!(Journal::cursors(&path).is_err());
-}
-
-#[test]
-fn what_a_cursor_has_not_passed_stays_if_that_is_asked_for() {
-    for background in [true, false] {
-        let dir = dir();
-        let path = dir.path().join("journal");
-        let mut journal =
-            tiny().retain_count(2).retain_for_cursors(true).background(background).open(&path).unwrap();
-        let mut cursor = Journal::reader(&path).unwrap().cursor("slow").unwrap();
-        for sequence in 0..300 {
-            journal.append(&record(sequence, 300)).unwrap();
-        }
-        assert_eq!(first_sequences(&path)[0], 0);
-        for sequence in 0..300 {
-            let found = cursor.try_next().unwrap().expect("it has stayed");
-            assert_eq!((found.sequence(), &found[..]), (sequence, &record(sequence, 300)[..]));
-            cursor.commit();
-            if sequence == 150 {
-                journal.retain();
-                let firsts = first_sequences(&path);
-                assert!(firsts[0] > 0 && firsts[0] <= 151 && firsts[1] > 151, "{firsts:?}");
-            }
-        }
-        journal.retain();
-        assert_eq!(first_sequences(&path).len(), 2);
-        // A cursor that cannot be read may need anything.
-        fs::write(path.join("cursors/damaged.cursor"), b"").unwrap();
-        for sequence in 300..400 {
-            journal.append(&record(sequence, 300)).unwrap();
-        }
-        journal.retain();
-        assert!(first_sequences(&path).len() > 5);
-        fs::remove_file(path.join("cursors/damaged.cursor")).unwrap();
-    }
-}
-
-#[test]
-fn a_cursor_past_the_end_is_set_back_by_the_next_writer() {
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().open(&path).unwrap();
-    for sequence in 0..10 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    journal.close().unwrap();
-    // As a power cut leaves it that has taken records away.
-    Journal::set_cursor(&path, "ahead", 1000).unwrap();
-    Journal::set_cursor(&path, "behind", 7).unwrap();
-    let mut journal = tiny().open(&path).unwrap();
-    let places: Vec<_> = Journal::cursors(&path).unwrap().iter().map(|cursor| cursor.sequence).collect();
-    assert_eq!(places, [10, 7]);
-    journal.append(b"ten").unwrap();
-    let mut cursor = Journal::reader(&path).unwrap().cursor("ahead").unwrap();
-    assert_eq!(&cursor.try_next().unwrap().unwrap()[..], b"ten");
-}
-
-#[test]
-fn a_cursor_that_was_overtaken_is_told_and_can_go_on() {
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().retain_count(2).background(false).open(&path).unwrap();
-    drop(Journal::reader(&path).unwrap().cursor("slow").unwrap());
-    for sequence in 0..300 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    let mut cursor = Journal::reader(&path).unwrap().cursor("slow").unwrap();
-    let oldest = first_sequences(&path)[0];
-    for _ in 0..2 {
-        let lagged = cursor.try_next();
-        assert!(
-            matches!(lagged, Err(JournalReadError::Lagged { wanted: 0, oldest: o }) if o == oldest),
-            "{lagged:?}"
-        );
-    }
-    assert_eq!(cursor.skip_to_oldest().unwrap(), oldest);
-    assert_eq!(cursor.try_next().unwrap().unwrap().sequence(), oldest);
-    assert_eq!(cursor.committed(), 0);
-    cursor.commit();
-    assert_eq!(cursor.committed(), oldest + 1);
-}
-
-#[test]
-fn whoever_owned_a_cursor_that_was_killed_what_it_committed_counts() {
-    const THIS: &str = "whoever_owned_a_cursor_that_was_killed_what_it_committed_counts";
-    if let Some((_, arguments)) = role() {
-        let mut cursor = Journal::reader(&arguments[0]).unwrap().cursor("killed").unwrap();
-        say(cursor.committed());
-        while let Some(found) = cursor.next(patience()).unwrap() {
-            let sequence = found.sequence();
-            cursor.commit();
-            if sequence % 10 == 9 {
-                say(sequence);
-                listen();
-            }
-        }
-        unreachable!("it is killed");
-    }
-    let dir = dir();
-    let path = dir.path().join("journal");
-    let mut journal = tiny().open(&path).unwrap();
-    for sequence in 0..300 {
-        journal.append(&record(sequence, 300)).unwrap();
-    }
-    let mut expected = 0;
-    for life in 1..6 {
-        let mut child = Child::start(THIS, "read", &[path.to_str().unwrap()]);
-        let begun: u64 = child.hear().parse().unwrap();
-        assert!(begun >= expected, "{begun} of {expected}");
-        for _ in 0..life {
-            expected = child.hear().parse::<u64>().unwrap() + 1;
-            child.tell("go on");
-        }
-        child.kill();
-        child.end();
-        assert!(Journal::cursors(&path).unwrap()[0].sequence >= expected);
     }
 }
 

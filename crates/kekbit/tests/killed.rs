@@ -7,16 +7,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::campaign::{Campaign, is_long};
+use common::campaign::{Campaign, Outcomes};
 use common::{Child, Numbers, bytes, listen, names_in, patience, role, say, wait_until};
 use kekbit::{
     AppendError, Chain, Channel, Checksum, Claim, CreateError, Durability, End, Prepare, Reader, SealError,
@@ -291,28 +289,6 @@ fn some_delay(numbers: &mut Numbers) -> Duration {
     Duration::from_micros(numbers.below(most))
 }
 
-/// How often each outcome was seen.
-#[derive(Default, Debug)]
-struct Outcomes(BTreeMap<String, u64>);
-
-impl Outcomes {
-    fn add(&mut self, outcome: impl Into<String>) {
-        *self.0.entry(outcome.into()).or_default() += 1;
-    }
-
-    /// Says what was seen; in a long campaign everything that is `expected` must have been.
-    fn finish(self, campaign: Campaign, expected: &[&str]) {
-        if is_long() {
-            for outcome in expected {
-                assert!(self.0.contains_key(*outcome), "never seen: {outcome}; seen: {:?}", self.0);
-            }
-        }
-        let parts: Vec<_> = self.0.iter().map(|(outcome, count)| format!("{outcome} {count}")).collect();
-        let kills = self.0.values().sum();
-        campaign.done(kills, format!("kills ({})", parts.join(", ")));
-    }
-}
-
 /// In a child: lets the kernel kill it after some time, whatever it does then and however busy the machine is.
 fn die_after(micros: &str) -> Timer {
     let event = SigEvent::new(SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 });
@@ -320,12 +296,6 @@ fn die_after(micros: &str) -> Timer {
     let after = Duration::from_micros(micros.parse().unwrap()).max(Duration::from_micros(1));
     timer.set(Expiration::OneShot(after.into()), TimerSetTimeFlags::empty()).unwrap();
     timer
-}
-
-/// Waits for a child that is killed, which must have been alive until then: one that finds something wrong ends by itself.
-fn wait_for_death(child: Child) {
-    let status = child.end();
-    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
 }
 
 fn wait_until_released(channel: &Channel) {
@@ -448,7 +418,7 @@ fn kill_a_writer(this: &str, round: u64, mut numbers: Numbers) -> String {
             while Note::read(&note).records < enough && begun.elapsed() < Duration::from_millis(10) {}
             child.kill();
         }
-        wait_for_death(child);
+        child.end_killed();
         dead.store(true, Ordering::SeqCst);
         following.map(|following| following.join().unwrap())
     });
@@ -599,7 +569,7 @@ fn kill_readers(this: &str, round: u64, mut numbers: Numbers, outcomes: &mut Out
             append(&mut writer).unwrap();
         }
         child.kill();
-        wait_for_death(child);
+        child.end_killed();
         append(&mut writer).unwrap();
         outcomes.add("reader");
     }
@@ -717,7 +687,7 @@ fn kill_a_sealer(this: &str, round: u64, mut numbers: Numbers, outcomes: &mut Ou
     let mut child = Child::start(this, "sealer", &arguments);
     assert_eq!(child.hear(), "ready");
     child.tell("go");
-    wait_for_death(child);
+    child.end_killed();
 
     let last = Note::read(&note);
     for (index, (records, end)) in (0..).zip(&before) {

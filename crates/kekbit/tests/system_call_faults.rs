@@ -16,7 +16,7 @@ mod common;
 mod disk;
 #[path = "system_call_faults/scenes.rs"]
 mod scenes;
-#[path = "system_call_faults/strace.rs"]
+#[path = "common/strace.rs"]
 mod strace;
 
 use std::collections::btree_map::Entry;

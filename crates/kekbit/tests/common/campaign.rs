@@ -7,6 +7,7 @@
 //!
 //! Each ends with one line that `scripts/campaign` gathers into a table: `@campaign NAME: N WHAT, seed S`.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Instant;
 
@@ -72,5 +73,32 @@ impl Drop for Campaign {
         if std::thread::panicking() {
             eprintln!("{}: failed; the same again: KEKBIT_SEED={}", self.name, self.seed);
         }
+    }
+}
+
+/// How often each outcome was seen.
+#[derive(Default, Debug)]
+pub(crate) struct Outcomes(BTreeMap<String, u64>);
+
+impl Outcomes {
+    pub(crate) fn add(&mut self, outcome: impl Into<String>) {
+        *self.0.entry(outcome.into()).or_default() += 1;
+    }
+
+    /// Says what was seen; in a long campaign everything that is `expected` must have been.
+    pub(crate) fn finish(self, campaign: Campaign, expected: &[&str]) {
+        self.finish_with(campaign, expected, "");
+    }
+
+    /// The same, and `more`.
+    pub(crate) fn finish_with(self, campaign: Campaign, expected: &[&str], more: &str) {
+        if is_long() {
+            for outcome in expected {
+                assert!(self.0.contains_key(*outcome), "never seen: {outcome}; seen: {:?}", self.0);
+            }
+        }
+        let parts: Vec<_> = self.0.iter().map(|(outcome, count)| format!("{outcome} {count}")).collect();
+        let kills = self.0.values().sum();
+        campaign.done(kills, format!("kills{more} ({})", parts.join(", ")));
     }
 }

@@ -3,9 +3,12 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod campaign;
+pub(crate) mod journal;
+pub(crate) mod sectors;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -172,6 +175,11 @@ pub(crate) fn listen() -> Option<String> {
     (read > 0).then(|| line.trim_end().to_owned())
 }
 
+/// In a child that listens to nobody: lets the kernel kill it when the test is killed.
+pub(crate) fn die_with_parent() {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
 /// A process of its own that runs one role of a test. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -240,6 +248,18 @@ impl Child {
     pub(crate) fn end(mut self) -> ExitStatus {
         self.to = None;
         self.process.wait().unwrap()
+    }
+
+    /// Waits until the child, which is killed, has ended. It must have been alive until then: one that finds something wrong
+    /// ends by itself.
+    pub(crate) fn end_killed(self) {
+        let status = self.end();
+        assert_eq!(status.signal(), Some(nix::sys::signal::Signal::SIGKILL as i32), "{status}");
+    }
+
+    /// How the child has ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().unwrap()
     }
 }
 

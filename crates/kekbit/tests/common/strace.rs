@@ -2,6 +2,7 @@
 //!
 //! A thread that is to be watched waits until `strace` has attached to it, so that `strace` counts from its first call
 //! on: the third `openat` of a run is the third of every other run.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ pub(crate) struct Strace {
 
 impl Strace {
     /// Attaches to `thread`, or to all threads of its process and those that they start. `inject` are faults in strace's own
-    /// words, such as `msync:error=EIO:when=1`. What cannot be done is told as text.
+    /// words, such as `msync:error=EIO:when=1` or `linkat:signal=KILL:when=2`. What cannot be done is told as text.
     pub(crate) fn attach(
         thread: i32,
         all_threads: bool,
