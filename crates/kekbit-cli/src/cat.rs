@@ -22,12 +22,17 @@ use crate::{progress, values};
 /// POS is where to begin: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the first
 /// record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end prints nothing.
 ///
+/// With --reverse the same records are printed from the last to the first: --from and --until say which, and -n counts
+/// from the last one. At damage it ends too, up to 1 MiB before the damage is reached.
+///
 /// Without --untrusted nobody but kekbit may write to the file or cut it while it is read.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek cat log.kek
   kek cat --from -100 --json log.kek | jq -r .ts
   kek cat --from @2026-01-01T12:00:00Z -n 10 log.kek
+  kek cat --from @2026-01-01T12:00:00Z --until @2026-01-01T13:00:00Z log.kek
+  kek cat --reverse --from @-1h orders/ | grep -m 1 -w AAPL
   kek cat --untrusted /tmp/of-a-stranger.kek
   kek cat --framed old.kek | kek write --framed new.kek")]
 pub(crate) struct CatArgs {
@@ -37,6 +42,14 @@ pub(crate) struct CatArgs {
     /// Where to begin
     #[arg(long, value_name = "POS", value_parser = values::start, allow_hyphen_values = true, default_value = "start")]
     from: Start,
+
+    /// Where to end: before the record at this place
+    #[arg(long, value_name = "POS", value_parser = values::start, allow_hyphen_values = true)]
+    until: Option<Start>,
+
+    /// Prints the last record first
+    #[arg(short, long)]
+    reverse: bool,
 
     /// Prints at most N records
     #[arg(short = 'n', value_name = "N")]
@@ -51,7 +64,10 @@ pub(crate) struct CatArgs {
 
 impl CatArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let few = is_near_end(self.from);
+        let few = match self.reverse {
+            true => self.count.is_some_and(|count| count <= FEW),
+            false => is_near_end(self.from),
+        };
         let options = Channel::options().verify(Verify::Always).random_access(few);
         let mut source = Stream::open(&self.path, options, self.trust)?;
         let mut output = Output::stdout(self.form)?;
@@ -59,7 +75,10 @@ impl CatArgs {
             true => progress::bar(source.expected_len(), "printing"),
             false => ProgressBar::hidden(),
         };
-        let printed = self.print(&mut source, &mut output, &progress);
+        let printed = match self.reverse {
+            true => self.print_back(&mut source, &mut output, &progress),
+            false => self.print(&mut source, &mut output, &progress),
+        };
         progress.finish_and_clear();
         // The good records first, then what is wrong behind them.
         output.flush()?;
@@ -67,16 +86,17 @@ impl CatArgs {
     }
 
     fn print(&self, source: &mut Stream, output: &mut Output, progress: &ProgressBar) -> Result<(), Failure> {
-        let end = there_now(source)?;
+        let end = there_now(source)?.min(self.end_before(source)?);
         mention_inexact_time(source, self.from);
         let mut left = self.count.unwrap_or(u64::MAX);
         if left == 0 {
             return Ok(());
         }
-        let mut shown = 0;
+        let (mut shown, mut at_end) = (0, true);
         source.seek(self.from)?;
         source.try_for_each(|record| {
             if record.sequence() >= end {
+                at_end = self.until.is_none();
                 return Ok(ControlFlow::Break(()));
             }
             output.record(record)?;
@@ -88,11 +108,76 @@ impl CatArgs {
             left -= 1;
             Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        if left == 0 {
+        if left > 0 && at_end {
+            mention_torn(source);
+        }
+        Ok(())
+    }
+
+    fn print_back(
+        &self,
+        source: &mut Stream,
+        output: &mut Output,
+        progress: &ProgressBar,
+    ) -> Result<(), Failure> {
+        mention_inexact_time(source, self.from);
+        let first = self.first(source)?;
+        let before = self.end_before(source)?;
+        let mut left = self.count.unwrap_or(u64::MAX);
+        if left == 0 || before <= first {
             return Ok(());
         }
-        mention_torn(source);
-        Ok(())
+        let start = match self.until {
+            Some(_) => Start::Sequence(before),
+            None => Start::End,
+        };
+        source.seek(start)?;
+        if start == Start::End {
+            mention_torn(source);
+        }
+        let (len, mut shown) = (source.expected_len().unwrap_or(0), u64::MAX);
+        source.try_for_each_back(|record| {
+            if record.sequence() < first {
+                return Ok(ControlFlow::Break(()));
+            }
+            output.record(record)?;
+            let at = record.position().offset();
+            if at <= shown {
+                progress.set_position(len.saturating_sub(at));
+                shown = at.saturating_sub(PROGRESS_STEP);
+            }
+            left -= 1;
+            Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+    }
+
+    /// Sequence of the first record to be printed. Where that is told by counting or by its number, nothing on the way is looked at:
+    /// going back comes to it, unless there is damage.
+    fn first(&self, source: &mut Stream) -> Result<u64, Failure> {
+        match self.from {
+            Start::Beginning => source.first_sequence(),
+            Start::Last(count) => {
+                let end = source.end_point()?.map_or(0, |end| end.sequence);
+                Ok(end.saturating_sub(count).max(source.first_sequence()?))
+            }
+            from => {
+                // What has been given up is refused, as forwards.
+                source.seek(from)?;
+                source.sequence_at(from)
+            }
+        }
+    }
+
+    /// Sequence of the record before which to end.
+    fn end_before(&self, source: &mut Stream) -> Result<u64, Failure> {
+        let Some(until) = self.until else { return Ok(u64::MAX) };
+        if matches!(until, Start::Time(_)) && !source.seeks_time_exactly() {
+            let path = source.path().display();
+            note(format_args!(
+                "{path}: its records carry no timestamps: ending before the block that may hold that time"
+            ));
+        }
+        source.sequence_at(until)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use kekbit::{Journal, Start};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, note};
 use crate::journal::Status;
 use crate::output::{print, print_json};
 use crate::stream::expect_journal;
@@ -66,14 +66,17 @@ impl CursorArgs {
                 if json {
                     rows.iter().try_for_each(print_json)?;
                 } else {
+                    let digits = |number: u64| number.to_string().len();
+                    let width =
+                        rows.iter().map(|row| digits(row.sequence.max(row.lag))).max().unwrap_or(0).max(8);
                     let mut text = format!(
-                        "{:>20}  {:>20}  {:<30}  {:<6}  NAME\n",
+                        "{:>width$}  {:>width$}  {:<30}  {:<6}  NAME\n",
                         "SEQUENCE", "LAG", "COMMITTED", "IN USE"
                     );
                     for row in rows {
                         let in_use = if row.in_use { "yes" } else { "no" };
                         text += &format!(
-                            "{:>20}  {:>20}  {:<30}  {in_use:<6}  {}\n",
+                            "{:>width$}  {:>width$}  {:<30}  {in_use:<6}  {}\n",
                             row.sequence, row.lag, row.committed, row.name
                         );
                     }
@@ -89,11 +92,19 @@ impl CursorArgs {
                     Some(record) => record.sequence(),
                     None => reader.sequence(),
                 };
-                Journal::set_cursor(&path, &name, sequence)?;
+                Journal::set_cursor(&path, &name, sequence)
+                    .map_err(|error| Failure::from(error).about(&path))?;
+                let end = reader.end_point()?.map_or(0, |end| end.sequence);
+                if sequence > end {
+                    note(format_args!(
+                        "{}: {sequence} is past the end: the next writer sets {name} back to where it begins",
+                        path.display()
+                    ));
+                }
             }
             What::Rm { path, name } => {
                 expect_journal(&path)?;
-                Journal::remove_cursor(&path, &name)?;
+                Journal::remove_cursor(&path, &name).map_err(|error| Failure::from(error).about(&path))?;
             }
         }
         Ok(Exit::Done)

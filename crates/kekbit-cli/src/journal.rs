@@ -8,8 +8,9 @@ use kekbit::{CursorInfo, Journal, Period, State};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::info::Info;
 use crate::stream::expect_journal;
-use crate::values::{friendly, one_line, rfc3339_of};
+use crate::values::{friendly, one_line, rfc3339, rfc3339_of};
 
 /// Everything that is told of a journal, in the order in which it is told.
 #[derive(Serialize)]
@@ -21,6 +22,8 @@ pub(crate) struct Status {
     pub(crate) records: u64,
     first_sequence: u64,
     pub(crate) next_sequence: u64,
+    /// When its oldest channel was created.
+    pub(crate) created: Option<String>,
     /// What the channels take on the disk.
     pub(crate) bytes: u64,
     roll_bytes: Option<u64>,
@@ -71,6 +74,9 @@ impl Status {
             .iter()
             .map(|channel| channel.symlink_metadata().map_or(0, |file| 512 * file.blocks()))
             .sum();
+        // It may just be given up.
+        let oldest = channels.first().and_then(|channel| Info::open(channel).ok());
+        let created = oldest.map(|channel| rfc3339(channel.created_nanos()));
         let state = match end.map(|end| end.state) {
             _ if lives => State::Open.to_string(),
             None => "empty".to_owned(),
@@ -85,6 +91,7 @@ impl Status {
             records: next_sequence.saturating_sub(first_sequence),
             first_sequence,
             next_sequence,
+            created,
             bytes,
             roll_bytes: settings.map(|settings| settings.roll_bytes),
             roll_every: settings.and_then(|settings| settings.roll_every).map(|period| match period {
@@ -112,6 +119,7 @@ impl Status {
         line("records", &self.records);
         line("first sequence", &self.first_sequence);
         line("next sequence", &self.next_sequence);
+        line("created", &self.created.as_deref().unwrap_or("none"));
         line("bytes", &self.bytes);
         let optional =
             |value: Option<u64>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());

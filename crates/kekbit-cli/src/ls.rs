@@ -1,28 +1,33 @@
-//! `kek ls`: the channels in a directory.
+//! `kek ls`: the channels and journals in a directory.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use kekbit::{FormatError, OpenError};
+use kekbit::{FormatError, Journal, OpenError};
 
 use crate::exit::{Exit, Failure};
 use crate::info::Info;
+use crate::journal::Status;
 use crate::output::{print, print_json};
 use crate::values::one_line;
 
-/// List the channels in a directory
+/// List the channels and journals in a directory
+///
+/// Of a journal in it, which is a directory itself, it tells the totals, and the time at which its oldest channel was created; TAIL is
+/// what its channels take on the disk, and its name ends with a slash. Of a directory that is a journal, it lists the channels.
 ///
 /// What is no channel is passed over. What could be one and cannot be read is named on standard error.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek ls
+  kek ls /var/lib/orders
   kek ls --json /var/lib/orders | jq -r 'select(.state == \"abandoned\") | .path'")]
 pub(crate) struct LsArgs {
     /// The directory
     #[arg(default_value = ".")]
     dir: PathBuf,
 
-    /// One JSON object a line for each channel, as `kek info --json` prints it
+    /// One JSON object a line for each channel and journal, as `kek info --json` prints it
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +46,23 @@ impl LsArgs {
         names.sort();
         let (mut rows, mut exit) = (vec![HEADINGS.map(str::to_owned)], Exit::Done);
         for name in names {
-            let looked_up = match Info::open(&self.dir.join(&name)) {
+            let path = self.dir.join(&name);
+            if path.is_dir() {
+                if !Journal::is_at(&path) {
+                    continue;
+                }
+                match Status::of(&path) {
+                    Ok(status) if self.json => print_json(&status)?,
+                    Ok(status) => rows.push(journal_row(&one_line(&name.to_string_lossy()), &status)),
+                    Err(failure) => {
+                        let failure = failure.about(&path);
+                        failure.report();
+                        exit = if exit == Exit::Done { failure.exit } else { exit };
+                    }
+                }
+                continue;
+            }
+            let looked_up = match Info::open(&path) {
                 Err(error) if is_no_channel(&error) => continue,
                 opened => opened.map_err(Failure::from).and_then(|channel| Info::of(&channel)),
             };
@@ -69,6 +90,15 @@ fn row(name: &str, info: &Info) -> [String; 6] {
     // Seconds are enough for people.
     let created = info.created.split('.').next().unwrap_or_default().to_owned() + "Z";
     [info.state.clone(), records, tail, capacity, created, name.to_owned()]
+}
+
+fn journal_row(name: &str, status: &Status) -> [String; 6] {
+    let [records, bytes] = [status.records, status.bytes].map(|number| number.to_string());
+    // There is no end to it.
+    let capacity = "-".to_owned();
+    let created = status.created.as_deref().and_then(|created| created.split('.').next());
+    let created = created.map_or_else(|| "-".to_owned(), |created| created.to_owned() + "Z");
+    [status.state.clone(), records, bytes, capacity, created, name.to_owned() + "/"]
 }
 
 /// Whether there is nothing to be said of it: it has gone meanwhile, or it never was a channel.

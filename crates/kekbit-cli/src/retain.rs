@@ -52,6 +52,16 @@ impl RetainArgs {
                 (self.bytes, self.age, self.count);
         }
         limits.retain_for_cursors |= self.cursors;
+        let limited =
+            limits.retain_bytes.is_some() || limits.retain_age.is_some() || limits.retain_count.is_some();
+        if !limited {
+            if !self.quiet {
+                let why =
+                    "it was told to keep everything: --bytes, --age and --count give up what exceeds them";
+                note(format_args!("{}: {why}", self.path.display()));
+            }
+            return Ok(Exit::Done);
+        }
         let gone = Journal::give_up(&self.path, &limits)?;
         if !self.quiet {
             note(format_args!("{}: gave up {}", self.path.display(), counted(gone, "channel")));

@@ -78,6 +78,24 @@ impl Source {
         Ok(())
     }
 
+    /// The same of the records before this place, the last first.
+    pub(crate) fn try_for_each_back<E: From<ReadError>>(
+        &mut self,
+        mut each: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        macro_rules! drain {
+            ($reader:ident) => {
+                while let Some(record) = $reader.try_previous()? {
+                    if each(&record)?.is_break() {
+                        break;
+                    }
+                }
+            };
+        }
+        either!(self, mapped => drain!(mapped), copied => drain!(copied));
+        Ok(())
+    }
+
     pub(crate) fn next(&mut self, wait: Wait<'_>) -> Result<Option<Record<'_>>, ReadError> {
         either!(self, mapped => mapped.next(wait), copied => copied.next(wait))
     }

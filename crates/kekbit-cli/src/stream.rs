@@ -18,6 +18,10 @@ pub(crate) enum Stream {
 impl Stream {
     /// Opens the channel or the journal at `path`, to be read from its first record on.
     pub(crate) fn open(path: &Path, options: ReadOptions, trust: TrustArgs) -> Result<Stream, Failure> {
+        if path == Path::new("-") {
+            let why = "a channel is a file, and no pipe: name the file, or `./-` if that is its name";
+            return Err(Failure::new(Exit::Usage, why));
+        }
         if !path.is_dir() {
             return Ok(Stream::Channel(Source::open(path, options, trust)?));
         }
@@ -58,6 +62,55 @@ impl Stream {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Hands over each record before this place, the last first, until there is none or `each` has had enough.
+    pub(crate) fn try_for_each_back(
+        &mut self,
+        mut each: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure> {
+        match self {
+            Stream::Channel(source) => source.try_for_each_back(each),
+            Stream::Journal(reader) => {
+                while let Some(record) = reader.try_previous()? {
+                    if each(&record)?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The sequence of the first record from `start` on, or of the one that would be next. What is named by its sequence is not
+    /// looked for.
+    pub(crate) fn sequence_at(&mut self, start: Start) -> Result<u64, Failure> {
+        if let Start::Sequence(sequence) = start {
+            return Ok(sequence);
+        }
+        self.seek(start)?;
+        let mut found = None;
+        self.try_for_each(|record| {
+            found = Some(record.sequence());
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found.unwrap_or_else(|| self.sequence()))
+    }
+
+    /// Sequence of the oldest record that is there, or of the next if there is none.
+    pub(crate) fn first_sequence(&self) -> Result<u64, Failure> {
+        match self {
+            Stream::Channel(source) => Ok(source.first_sequence()),
+            Stream::Journal(reader) => Ok(reader.oldest_sequence()?.unwrap_or(0)),
+        }
+    }
+
+    /// Sequence of the next record.
+    fn sequence(&self) -> u64 {
+        match self {
+            Stream::Channel(source) => source.sequence(),
+            Stream::Journal(reader) => reader.sequence(),
         }
     }
 
@@ -129,11 +182,17 @@ impl Stream {
     }
 }
 
-/// Refuses a directory that is no journal.
+/// Refuses what is no journal.
 pub(crate) fn expect_journal(path: &Path) -> Result<(), Failure> {
     if Journal::is_at(path) {
         return Ok(());
     }
-    let what = if path.exists() { "it is a directory with no journal in it" } else { "it does not exist" };
+    let what = match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            "it is a directory with no journal in it: `kek write` begins one in an empty directory"
+        }
+        Ok(_) => "it is no directory: a journal is a directory of channels",
+        Err(_) => return Err(Failure::new(Exit::Missing, format_args!("{} does not exist", path.display()))),
+    };
     Err(Failure::new(Exit::Missing, what).about(path))
 }

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use kekbit::{Channel, End, OpenError, Start, Wait};
+use kekbit::{Channel, End, Journal, OpenError, Start, Wait};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cat::{is_near_end, mention_inexact_time, mention_torn};
@@ -23,7 +23,7 @@ use crate::values;
 /// out when there was no new record for as long as the channel's timeout says.
 ///
 /// A journal, which is a directory, has ended when nobody writes it: with 0 if its last channel was closed. With -F it is followed
-/// further on, whoever writes it next.
+/// further on, whoever writes it next, and waited for if it is not there yet.
 ///
 /// With --durable it prints a record only once a sync has reached it, so that nothing is printed that a crash of the
 /// machine could undo; with -f, what a dead writer has never synced ends it with 6. -n then counts what is durable.
@@ -87,8 +87,8 @@ const LOOK_AT_OUTPUT: Duration = Duration::from_millis(500);
 impl TailArgs {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let mut output = Output::stdout(self.form)?;
-        if let Some(limit) = self.wait {
-            self.wait_for_channel(limit)?;
+        if let Some(limit) = self.wait.or(self.forever.then_some(None)) {
+            self.wait_for_appearance(limit)?;
         }
         let start = self.from.unwrap_or(Start::Last(self.count));
         let follow = self.follow || self.forever;
@@ -120,19 +120,32 @@ impl TailArgs {
         }
     }
 
-    fn wait_for_channel(&self, limit: Option<Duration>) -> Result<(), Failure> {
-        let wait = Wait::backoff_up_to(APPEARANCE);
-        let wait = limit.map_or(wait, |limit| wait.at_most(limit));
-        match Channel::wait_for(&self.path, wait) {
-            Ok(Some(_)) => return Ok(()),
-            Ok(None) => {}
-            // A journal's directory.
-            Err(OpenError::NotAFile { .. }) if self.path.is_dir() => return Ok(()),
-            Err(error) => return Err(error.into()),
+    /// Waits until there is a channel or a journal.
+    fn wait_for_appearance(&self, limit: Option<Duration>) -> Result<(), Failure> {
+        let (begun, path) = (Instant::now(), self.path.display());
+        let mut told = self.wait.is_some();
+        loop {
+            // A directory becomes a journal when its writer has come so far.
+            let there = match Channel::wait_for(&self.path, Wait::spin().retries(0)) {
+                Ok(channel) => channel.is_some(),
+                Err(OpenError::NotAFile { .. }) if self.path.is_dir() => Journal::is_at(&self.path),
+                Err(error) => return Err(error.into()),
+            };
+            if there {
+                return Ok(());
+            }
+            if let Some(limit) = limit.filter(|limit| begun.elapsed() >= *limit) {
+                let waited = values::friendly(limit);
+                return Err(Failure::new(
+                    Exit::Missing,
+                    format_args!("{path} has not appeared within {waited}"),
+                ));
+            }
+            if !std::mem::replace(&mut told, true) {
+                note(format_args!("{path}: waiting for it to appear"));
+            }
+            std::thread::sleep(limit.map_or(APPEARANCE, |limit| APPEARANCE.min(limit)));
         }
-        let waited = values::friendly(limit.unwrap_or_default());
-        let path = self.path.display();
-        Err(Failure::new(Exit::Missing, format_args!("{path} has not appeared within {waited}")))
     }
 
     /// Prints what comes until nothing more can.

@@ -40,6 +40,25 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// How many of something, from 1 on.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a number from 1 on".to_owned())
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Limit<T>(pub(crate) Option<T>);
+
+/// What `parse` reads, or `none`.
+pub(crate) fn limit<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<Limit<T>, String> + Clone {
+    move |text| match text {
+        "none" => Ok(Limit(None)),
+        text => parse(text).map(|limit| Limit(Some(limit))).map_err(|error| format!("{error}, or `none`")),
+    }
+}
+
 /// A key and its value: `venue=XETR`.
 pub(crate) fn meta(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
@@ -196,6 +215,16 @@ mod tests {
         for text in ["10ms", "2s", "5m", "1h30m"] {
             let parsed = duration(text).unwrap();
             assert_eq!(duration(&friendly(parsed)), Ok(parsed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_one_or_none() {
+        let limited = limit(count);
+        assert_eq!(limited("none"), Ok(Limit(None)));
+        assert_eq!(limited("3"), Ok(Limit(Some(3))));
+        for text in ["", "0", "-1", "None", "3K"] {
+            assert_eq!(limited(text), Err("expected a number from 1 on, or `none`".to_owned()), "{text}");
         }
     }
 

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use kekbit::{
-    AppendError, Chain, Checksum, Durability, Journal, JournalOptions, JournalSettings, Period, Prepare,
-    Roll, SyncError, Writer, WriterOptions,
+    AppendError, Chain, Checksum, Durability, Journal, JournalSettings, Period, Prepare, SyncError, Writer,
+    WriterOptions,
 };
 
 use crate::arrival::Arrivals;
@@ -16,7 +17,7 @@ use crate::input::{Event, Input, Inputs};
 use crate::progress;
 use crate::signals::Signals;
 use crate::split::{Split, SplitError, Splitter};
-use crate::values::{self, Sync, counted};
+use crate::values::{self, Limit, Sync, counted};
 
 /// Create a channel, or go on with a journal, and append records to it
 ///
@@ -24,9 +25,10 @@ use crate::values::{self, Sync, counted};
 /// to readers as soon as its terminator has arrived. At the end of the input the channel is closed. A channel is
 /// written once: PATH must not exist yet.
 ///
-/// If PATH is an empty directory, or one with a journal in it, or if one of the options for journals is given, PATH is a journal: a
-/// directory of channels that follow one another. Then the records are appended behind those that are there. A journal remembers
-/// how it rolls and what it keeps until it is told otherwise.
+/// If PATH is an empty directory, or one with a journal in it, if it ends with a slash, or if one of the options for journals is given,
+/// PATH is a journal: a directory of channels that follow one another, which is created if it is not there. Then the records are
+/// appended behind those that are there. A journal that has a record remembers how it rolls and what it keeps until it is told
+/// otherwise.
 ///
 /// Lines end with a line feed, which is not part of the record; a carriage return before it is. A last line without a
 /// line feed is a record too, in each FILE.
@@ -41,6 +43,7 @@ use crate::values::{self, Sync, counted};
   seq 1000000 | kek write numbers.kek
   kek write log.kek access.log error.log
   tail -f access.log | kek write --sync 1s --timeout 1m access.kek
+  some-program | kek write orders/
   tail -F access.log | kek write --roll-every day --retain-age 30d access/
   find . -print0 | kek write -0 --no-timestamp names.kek
   kek write --whole --capacity 4G --max-record 16M images.kek *.png")]
@@ -137,7 +140,7 @@ pub(crate) struct WriteArgs {
     journal: JournalArgs,
 }
 
-/// How a journal rolls, and what it keeps.
+/// How a journal rolls, and what it keeps: what is not said is as before.
 #[derive(Args, Clone, Debug, Default)]
 struct JournalArgs {
     /// Begins a new channel when one has so many bytes [default: 256M, or as before]
@@ -148,21 +151,24 @@ struct JournalArgs {
     #[arg(long, value_name = "PERIOD", value_enum)]
     roll_every: Option<PeriodArg>,
 
-    /// Gives up the oldest channels while all take more than so many bytes on the disk
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
-    retain_bytes: Option<u64>,
+    /// Gives up the oldest channels while all take more than so many bytes on the disk; or `none`
+    #[arg(long, value_name = "SIZE", value_parser = values::limit(values::size))]
+    retain_bytes: Option<Limit<u64>>,
 
-    /// Gives up channels whose records are all older
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
-    retain_age: Option<Duration>,
+    /// Gives up channels whose records are all older; or `none`
+    #[arg(long, value_name = "DURATION", value_parser = values::limit(values::duration))]
+    retain_age: Option<Limit<Duration>>,
 
-    /// Gives up the oldest channels while there are more than so many
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    retain_count: Option<u64>,
+    /// Gives up the oldest channels while there are more than so many; or `none`
+    #[arg(long, value_name = "N", value_parser = values::limit(values::count))]
+    retain_count: Option<Limit<u64>>,
 
-    /// Keeps what a named cursor has not passed, whatever the limits
-    #[arg(long)]
-    retain_cursors: bool,
+    /// Keeps what a named cursor has not passed, whatever the limits; with `=no`, not any more
+    #[arg(
+        long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+        value_parser = BoolishValueParser::new()
+    )]
+    retain_cursors: Option<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -170,6 +176,8 @@ enum PeriodArg {
     Minute,
     Hour,
     Day,
+    /// At no boundary
+    None,
 }
 
 impl JournalArgs {
@@ -181,41 +189,34 @@ impl JournalArgs {
             || retain_bytes.is_some()
             || retain_age.is_some()
             || retain_count.is_some()
-            || *retain_cursors
+            || retain_cursors.is_some()
     }
 
-    /// What the journal was told before, and what it is told now.
-    fn apply<C: Chain>(
-        &self,
-        before: Option<&JournalSettings>,
-        mut options: JournalOptions<C>,
-    ) -> JournalOptions<C> {
-        if let Some(before) = before {
-            options = options.settings(before);
-        }
+    /// Changes what the journal was told before into what it is told now.
+    fn apply(&self, settings: &mut JournalSettings) {
         if let Some(bytes) = self.roll_bytes {
-            options = options.roll(Roll::Bytes(bytes));
+            settings.roll_bytes = bytes;
         }
         if let Some(period) = self.roll_every {
-            options = options.roll(Roll::Every(match period {
-                PeriodArg::Minute => Period::Minute,
-                PeriodArg::Hour => Period::Hour,
-                PeriodArg::Day => Period::Day,
-            }));
+            settings.roll_every = match period {
+                PeriodArg::Minute => Some(Period::Minute),
+                PeriodArg::Hour => Some(Period::Hour),
+                PeriodArg::Day => Some(Period::Day),
+                PeriodArg::None => None,
+            };
         }
-        if let Some(bytes) = self.retain_bytes {
-            options = options.retain_bytes(bytes);
+        if let Some(Limit(bytes)) = self.retain_bytes {
+            settings.retain_bytes = bytes;
         }
-        if let Some(age) = self.retain_age {
-            options = options.retain_age(age);
+        if let Some(Limit(age)) = self.retain_age {
+            settings.retain_age = age;
         }
-        if let Some(count) = self.retain_count {
-            options = options.retain_count(count);
+        if let Some(Limit(count)) = self.retain_count {
+            settings.retain_count = count;
         }
-        if self.retain_cursors {
-            options = options.retain_for_cursors(true);
+        if let Some(retain) = self.retain_cursors {
+            settings.retain_for_cursors = retain;
         }
-        options
     }
 }
 
@@ -228,7 +229,6 @@ pub(crate) enum ChecksumArg {
 }
 
 const DEFAULT_CAPACITY: u64 = 1 << 30;
-const DEFAULT_ROLL: u64 = 256 << 20;
 const DEFAULT_MAX_RECORD: u64 = 1 << 20;
 const LONGEST_RECORD: u64 = (256 << 20) - 1;
 /// Bytes that the timestamp adds to each record.
@@ -245,14 +245,13 @@ impl WriteArgs {
         let arrivals = Arrivals::default();
         let stages = if self.no_timestamp { 0 } else { TIMESTAMP as usize };
         if self.writes_journal()? {
-            let before = if self.path.is_dir() { Journal::settings(&self.path)? } else { None };
-            let known = self.journal.roll_bytes.or(before.map(|before| before.roll_bytes));
-            let options = self.options(self.capacity.or(known).unwrap_or(DEFAULT_ROLL));
+            let settings = self.settings()?;
+            let options = self.options(settings.roll_bytes);
             if self.no_timestamp {
-                let journal = self.open_journal(before.as_ref(), options)?;
+                let journal = self.open_journal(&settings, options)?;
                 Pump::new(&self, journal, arrivals, stages, inputs.total).run(&inputs, &signals)
             } else {
-                let journal = self.open_journal(before.as_ref(), options.stage(arrivals.stamp()))?;
+                let journal = self.open_journal(&settings, options.stage(arrivals.stamp()))?;
                 Pump::new(&self, journal, arrivals, stages, inputs.total).run(&inputs, &signals)
             }
         } else {
@@ -278,24 +277,32 @@ impl WriteArgs {
             let why = "it is a directory with other things in it: a journal needs one of its own";
             return Err(Failure::new(Exit::Taken, why).about(&self.path));
         }
-        if self.journal.is_given() && self.path.symlink_metadata().is_ok() {
+        // A name that ends with a slash is a directory's.
+        let wanted = self.journal.is_given() || self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        // Without that slash, so that a file is found.
+        let bare: PathBuf = self.path.components().collect();
+        if wanted && bare.symlink_metadata().is_ok() {
             let why = "it exists and is no directory: a journal is one";
             return Err(Failure::new(Exit::Taken, why).about(&self.path));
         }
-        Ok(self.journal.is_given())
+        Ok(wanted)
+    }
+
+    /// How the journal rolls and what it keeps: what it remembers, and what is said now.
+    fn settings(&self) -> Result<JournalSettings, Failure> {
+        let before = if self.path.is_dir() { Journal::settings(&self.path)? } else { None };
+        let mut settings = before.unwrap_or_default();
+        self.journal.apply(&mut settings);
+        settings.roll_bytes = self.capacity.unwrap_or(settings.roll_bytes);
+        Ok(settings)
     }
 
     fn open_journal<C: Chain>(
         &self,
-        before: Option<&JournalSettings>,
+        settings: &JournalSettings,
         channels: WriterOptions<C>,
     ) -> Result<Journal<C>, Failure> {
-        let capacity = self.capacity.map(Roll::Bytes);
-        let mut options = self.journal.apply(before, Journal::options().channels(channels));
-        if let Some(roll) = capacity {
-            options = options.roll(roll);
-        }
-        let journal = options.open(&self.path)?;
+        let journal = Journal::options().channels(channels).settings(settings).open(&self.path)?;
         for aside in journal.set_aside() {
             note(format_args!(
                 "{}: set aside, since it does not follow from what is before",

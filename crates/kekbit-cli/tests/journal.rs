@@ -40,11 +40,45 @@ fn a_directory_is_a_journal_that_each_run_goes_on_with() {
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".kek"));
     assert!(channels.count() >= 3);
-    // An empty directory becomes one, too.
+    // An empty directory becomes one, too, and what is called like a directory.
     let empty = place.path("empty");
     fs::create_dir(&empty).unwrap();
-    append(&empty, &[], "one\n");
-    assert_eq!(cat(&empty, &[]), "one\n");
+    for path in [empty, place.path("called/")] {
+        for line in ["one\n", "two\n"] {
+            append(&path, &[], line);
+        }
+        assert_eq!(cat(&path, &[]), "one\ntwo\n");
+    }
+}
+
+#[test]
+fn what_is_refused_leaves_nothing_behind() {
+    let place = Place::new();
+    let path = place.path("refused");
+    assert_fails(&kek().args(["write", "--roll-bytes", "100"]).arg(&path).run("one\n"), 2, "100 bytes");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_limit_stays_until_another_is_set_or_none() {
+    let place = Place::new();
+    let path = place.path("limited");
+    let limits = || {
+        let status = info(&path);
+        ["roll_bytes", "roll_every", "retain_bytes", "retain_age", "retain_count", "retain_cursors"]
+            .map(|key| status[key].to_string())
+    };
+    let options = ["--roll-bytes=64K", "--roll-every=day", "--retain-bytes=1M", "--retain-age=1h"];
+    append(&path, &[&options[..], &["--retain-count=9", "--retain-cursors"]].concat(), "one\n");
+    let all = ["65536", "\"day\"", "1048576", "\"1h\"", "9", "true"];
+    assert_eq!(limits(), all);
+    append(&path, &[], "two\n");
+    assert_eq!(limits(), all);
+    append(&path, &["--roll-every=hour", "--retain-bytes=none", "--retain-cursors=no"], "three\n");
+    assert_eq!(limits(), ["65536", "\"hour\"", "null", "\"1h\"", "9", "false"]);
+    append(&path, &["--roll-every=none", "--retain-age=none", "--retain-count=none"], "four\n");
+    assert_eq!(limits(), ["65536", "null", "null", "null", "null", "false"]);
+    assert_eq!(cat(&path, &[]), "one\ntwo\nthree\nfour\n");
 }
 
 #[test]
@@ -58,9 +92,16 @@ fn what_is_no_journal_is_refused() {
         assert_fails(&kek().arg(verb).arg(&other).run(""), 3, "no journal");
     }
     assert_fails(&kek().args(["cursor", "ls"]).arg(&other).run(""), 3, "no journal");
+    assert_fails(
+        &kek().arg("stat").arg(other.join("notes.txt")).run(""),
+        3,
+        "it is no directory: a journal is a directory",
+    );
+    assert_fails(&kek().arg("stat").arg(place.path("missing")).run(""), 3, "missing does not exist");
     let channel = place.channel("one.kek", "one\n");
     assert_fails(&kek().args(["tail", "-F"]).arg(&channel).run(""), 2, "-F is for journals");
     assert_fails(&kek().args(["write", "--retain-count", "3"]).arg(&channel).run("x\n"), 4, "no directory");
+    assert_fails(&kek().arg("write").arg(place.path("one.kek/")).run("x\n"), 4, "no directory");
     let path = journal(&place);
     assert_fails(&kek().args(["cat", "--untrusted"]).arg(&path).run(""), 2, "--untrusted");
 }
@@ -98,6 +139,25 @@ fn a_follower_goes_across_channels_and_with_capital_f_across_writers() {
 }
 
 #[test]
+fn a_journal_that_is_not_there_yet_is_waited_for() {
+    let place = Place::new();
+    let (missing, empty) = (place.path("missing"), place.path("empty"));
+    fs::create_dir(&empty).unwrap();
+    for path in [&missing, &empty] {
+        assert_fails(&kek().args(["tail", "-f"]).arg(path).run(""), 3, "");
+        assert_fails(&kek().args(["tail", "-f", "--wait=10ms"]).arg(path).run(""), 3, "has not appeared");
+        let mut follower = Running::start(kek().args(["tail", "-F", "--from", "start"]).arg(path));
+        assert_eq!(follower.error_line(), format!("kek: {}: waiting for it to appear", path.display()));
+        append(path, &["--roll-bytes", "4K"], &numbers(0..300));
+        for line in numbers(0..300).lines() {
+            assert_eq!(follower.line(), line);
+        }
+        follower.signal(Signal::SIGTERM);
+        follower.status();
+    }
+}
+
+#[test]
 fn a_killed_writer_is_succeeded_by_the_next() {
     let place = Place::new();
     let path = place.path("killed");
@@ -132,6 +192,10 @@ fn a_journal_gives_up_what_it_was_told_to_and_says_so() {
     assert_eq!(cat(&path, &[]), numbers(first..2000));
     assert_fails(&kek().args(["cat", "--from", "0"]).arg(&path).run(""), 6, "given up");
     // By hand, too; what a cursor needs stays if that is asked for.
+    let unlimited = place.path("unlimited");
+    append(&unlimited, &["--roll-bytes", "4K"], &numbers(0..10));
+    let retained = kek().arg("retain").arg(&unlimited).run("");
+    assert!(String::from_utf8_lossy(&retained.stderr).contains("told to keep everything"), "{retained:?}");
     append(&path, &["--retain-count", "50"], &numbers(2000..4000));
     stdout_of(kek().args(["cursor", "set"]).arg(&path).args(["slow", "2500"]));
     let kept = kek().args(["retain", "--count", "1", "--cursors"]).arg(&path).run("");
@@ -146,7 +210,13 @@ fn a_journal_gives_up_what_it_was_told_to_and_says_so() {
 fn cursors_are_listed_moved_and_removed() {
     let place = Place::new();
     let path = journal(&place);
-    let set = |name: &str, to: &str| stdout_of(kek().args(["cursor", "set"]).arg(&path).args([name, to]));
+    let set = |name: &str, to: &str| {
+        let set = kek().args(["cursor", "set"]).arg(&path).args([name, to]).run("");
+        assert_eq!(set.status.code(), Some(0), "{set:?}");
+        // Who is ahead of the journal is told.
+        let told = String::from_utf8_lossy(&set.stderr).contains("past the end");
+        assert_eq!(told, to == "1000", "{set:?}");
+    };
     for (name, to) in [("a", "start"), ("b", "end"), ("c", "42"), ("d", "-3"), ("e", "1000")] {
         set(name, to);
     }

@@ -447,3 +447,62 @@ fn the_last_durable_records_are_counted_from_the_synced_tail() {
     assert_eq!(tail(&["--durable"]), "three\nfour\n");
     assert_eq!(tail(&["--durable", "--untrusted"]), "three\nfour\n");
 }
+
+#[test]
+fn reverse_prints_the_same_records_from_the_last_to_the_first() {
+    let place = Place::new();
+    let path = place.channel("a.kek", &(0..3000).map(|n| format!("{n}\n")).collect::<String>());
+    let cat = |options: &[&str]| {
+        let lines = stdout_of(kek().arg("cat").args(options).arg(&path));
+        lines.lines().map(|line| line.parse::<u64>().unwrap()).collect::<Vec<_>>()
+    };
+    for selection in [
+        &[][..],
+        &["--from", "10"],
+        &["--from", "-7"],
+        &["--from", "end"],
+        &["--until", "5"],
+        &["--until", "0"],
+        &["--until", "-2990"],
+        &["--until", "start"],
+        &["--from", "100", "--until", "120"],
+        &["--from", "120", "--until", "100"],
+        &["--from", "2995", "--until", "5000"],
+        &["--from", "5000"],
+        &["--from", "@2020-01-01T00:00:00Z", "--until", "@3000-01-01T00:00:00Z"],
+        &["--until", "@2020-01-01T00:00:00Z"],
+        &["--untrusted", "--from", "2000"],
+    ] {
+        let forwards = cat(selection);
+        let backwards = cat(&[selection, &["--reverse"]].concat());
+        assert!(backwards.iter().rev().eq(&forwards), "{selection:?}");
+        let few = cat(&[selection, &["-r", "-n", "3"]].concat());
+        assert!(few.iter().eq(forwards.iter().rev().take(3)), "{selection:?}");
+    }
+    assert_eq!(cat(&["-r", "-n", "2", "--until", "100"]), [99, 98]);
+    assert_eq!(cat(&["--from", "100", "--until", "120"]), (100..120).collect::<Vec<_>>());
+    assert!(cat(&["-n", "0", "-r"]).is_empty());
+}
+
+#[test]
+fn a_live_channel_is_printed_backwards_from_where_it_is() {
+    let place = Place::new();
+    let path = place.path("live.kek");
+    let mut writer = Running::start(kek().arg("write").arg(&path));
+    writer.write(FIVE);
+    wait_for_records(&path, 5);
+    assert_eq!(stdout_of(kek().args(["cat", "-r"]).arg(&path)), "e\nd\nc\nb\na\n");
+    writer.close_stdin();
+    writer.status();
+}
+
+#[test]
+fn a_pipe_is_no_channel_in_either_direction() {
+    let place = Place::new();
+    for options in [&["cat"][..], &["cat", "--reverse"], &["cat", "-r", "--untrusted"]] {
+        let piped = kek().args(options).arg("/dev/stdin").run("kekbit\n");
+        assert_fails(&piped, 3, "not a regular file");
+        let named = kek().current_dir(place.dir()).args(options).arg("-").run("kekbit\n");
+        assert_fails(&named, 2, "no pipe");
+    }
+}

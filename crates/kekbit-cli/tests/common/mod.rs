@@ -194,6 +194,20 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// The next line that it prints on standard error.
+    #[track_caller]
+    pub fn error_line(&mut self) -> String {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        loop {
+            // Not one more: the rest is for later.
+            self.stderr.as_mut().unwrap().read_exact(&mut byte).expect("a line of errors");
+            match byte {
+                [b'\n'] => return String::from_utf8(line).unwrap(),
+                [byte] => line.push(byte),
+            }
+        }
+    }
+
     /// What it has printed on standard error, once it has ended.
     pub fn stderr(&mut self) -> String {
         let mut text = String::new();
