@@ -176,7 +176,7 @@ fn rolls(args: &RunArgs) -> Alone {
 
 /// Rolls of a round, and bytes of a channel.
 const ROLLS: u64 = 1000;
-const ROLLED: u64 = 16 << 20;
+const ROLLED: u64 = 4 << 20;
 
 /// Making pages without writing any record, beside those who write some.
 fn add_populate(groups: &mut [Vec<Job>], args: &RunArgs) {

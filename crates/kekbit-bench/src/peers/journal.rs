@@ -1,7 +1,9 @@
 //! kekbit's journal: it rolls by itself, gives up what the receiver has passed, and uses the files again.
 //!
-//! The receiver is a named cursor, and the journal keeps what that has not passed: so nothing is lost, and a receiver that falls behind
-//! makes the journal longer instead of holding up the sender.
+//! The receiver is a named cursor, and the journal keeps what that has not passed: so nothing is lost. A receiver that falls behind would make
+//! the journal longer; as the other peers do, the sender waits for one that is more than a channel behind.
+
+use std::path::PathBuf;
 
 use kekbit::{Durability, Journal, NamedCursor, Roll, Writer};
 
@@ -41,9 +43,10 @@ impl Peer for Rolling {
         let path = link.dir.join(link.name);
         let channels = Writer::options().max_record_len(link.size as u64).durability(Durability::Never);
         let options = Journal::options().channels(channels).roll(Roll::Bytes(link.segment));
-        let journal = options.retain_count(PARTS).retain_for_cursors(true).open(&path)?;
+        // One more is made ready.
+        let journal = options.retain_count(PARTS - 1).retain_for_cursors(true).open(&path)?;
         Journal::set_cursor(&path, RECEIVER, 0)?;
-        Ok(RollingSender { journal })
+        Ok(RollingSender { journal, began: 0, path })
     }
 
     fn receiver(&self, link: &Link<'_>) -> Result<RollingReceiver> {
@@ -51,20 +54,35 @@ impl Peer for Rolling {
         wait_until("the journal", || {
             Ok(Journal::cursors(&path)?.iter().any(|cursor| cursor.name == RECEIVER).then_some(()))
         })?;
-        Ok(RollingReceiver { cursor: Journal::reader(&path)?.cursor(RECEIVER)? })
+        Ok(RollingReceiver { cursor: Journal::reader(&path)?.cursor(RECEIVER)?, uncommitted: 0 })
     }
 }
 
 /// The sending side.
 pub(crate) struct RollingSender {
     journal: Journal,
+    path: PathBuf,
+    /// Sequence of the first record of the channel that is being written.
+    began: u64,
+}
+
+impl RollingSender {
+    /// A channel begins with the record `first`.
+    #[cold]
+    fn wait_for_receiver(&mut self, first: u64) -> Result<()> {
+        let before = std::mem::replace(&mut self.began, first);
+        wait_until("the receiver", || {
+            let cursors = Journal::cursors(&self.path)?;
+            Ok(cursors.iter().any(|cursor| cursor.sequence >= before).then_some(()))
+        })
+    }
 }
 
 impl Sender for RollingSender {
     #[inline]
     fn send(&mut self, record: &[u8]) -> Result<()> {
-        self.journal.append(record)?;
-        Ok(())
+        let at = self.journal.append(record)?;
+        if at.position.offset() == 0 { self.wait_for_receiver(at.sequence) } else { Ok(()) }
     }
 
     fn finish(self) -> Result<()> {
@@ -75,6 +93,7 @@ impl Sender for RollingSender {
 /// The receiving side.
 pub(crate) struct RollingReceiver {
     cursor: NamedCursor,
+    uncommitted: usize,
 }
 
 impl Receiver for RollingReceiver {
@@ -87,8 +106,11 @@ impl Receiver for RollingReceiver {
             each(&record);
             count += 1;
         }
-        if count > 0 {
+        // Whoever commits each few records that it finds has the next few before it ever rests.
+        self.uncommitted += count;
+        if self.uncommitted >= AT_ONCE || (count == 0 && self.uncommitted > 0) {
             self.cursor.commit();
+            self.uncommitted = 0;
         }
         Ok(count)
     }
