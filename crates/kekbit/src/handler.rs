@@ -112,6 +112,13 @@ pub trait Handler {
     /// What the header records of this stage. Prefix and suffix length must be the same for the handler's whole life.
     fn describe(&self) -> StageInfo;
 
+    /// Whether [`Handler::before`] and [`Handler::after`] look at `body`. Where no stage of a chain does, none has bytes behind, and
+    /// those in front are at most 64 and a multiple of 8, all stages are given an empty one instead, and appending saves a
+    /// copy. Always the same answer. Default: yes.
+    fn looks_at_body(&self) -> bool {
+        true
+    }
+
     /// Fills the bytes in front of `body`, which later stages have completed.
     ///
     /// # Errors
@@ -210,6 +217,10 @@ pub trait Chain: sealed::Sealed {
     /// Whether a stage puts other bytes in place of what it is given.
     #[doc(hidden)]
     fn replaces(&self) -> bool;
+
+    /// Whether a stage looks at what it is given.
+    #[doc(hidden)]
+    fn looks_at_body(&self) -> bool;
 
     /// Completes a record whose payload is in place. Only if no stage replaces.
     #[doc(hidden)]
@@ -322,6 +333,10 @@ impl Chain for () {
         false
     }
 
+    fn looks_at_body(&self) -> bool {
+        false
+    }
+
     fn complete(&mut self, _: &mut AppendContext<'_>, _: &mut [u8]) -> Result<(), StageError> {
         Ok(())
     }
@@ -367,6 +382,11 @@ impl<H: Handler, C: Chain> Chain for Stage<H, C> {
         self.replaces || self.inner.replaces()
     }
 
+    fn looks_at_body(&self) -> bool {
+        self.handler.looks_at_body() || self.inner.looks_at_body()
+    }
+
+    #[inline]
     fn complete(&mut self, cx: &mut AppendContext<'_>, record: &mut [u8]) -> Result<(), StageError> {
         let (prefix, rest) = record.split_at_mut(self.prefix_len);
         let (body, suffix) = rest.split_at_mut(rest.len() - self.suffix_len);

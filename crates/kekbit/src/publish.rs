@@ -24,7 +24,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::layout::crc::{Short, crc32c_padded};
+use crate::layout::crc::{Crc, Short, crc32c_padded};
 use crate::layout::frame::{Checksum, Head, Kind, SHORT, Salt, WORD, frame_len, kind_and_length};
 use crate::memory::map::WriterView;
 use crate::memory::{Memory, WriteMemory};
@@ -178,6 +178,57 @@ impl<M: WriteMemory> Room<M> {
         // SAFETY: it fits, as in `put`.
         unsafe { self.memory.fill(self.tail + WORD, payload) };
         self.publish(Kind::Record, payload.len() as u64, crc)
+    }
+
+    /// Publishes `front` and `payload` behind it as one record, as [`Room::append`] does.
+    #[inline(always)]
+    pub(crate) fn append_behind<const N: usize>(&mut self, front: [u8; N], payload: &[u8]) -> Option<u64> {
+        const { assert!(N.is_multiple_of(8) && N as u64 <= SHORT) };
+        let len = N as u64 + payload.len() as u64;
+        if len < self.short_below {
+            return if self.lets_append(len) { Some(self.put_short_behind(front, payload)) } else { None };
+        }
+        if len <= self.max_len && self.lets_append(len) {
+            Some(self.put_behind(front, payload))
+        } else {
+            None
+        }
+    }
+
+    /// Publishes `front` and `payload` behind it, which are short together and fit, as a record. Makes no call, so that it
+    /// needs no stack.
+    #[inline(never)]
+    fn put_short_behind<const N: usize>(&mut self, front: [u8; N], payload: &[u8]) -> u64 {
+        if payload.len() + N > SHORT as usize {
+            return self.put_behind(front, payload);
+        }
+        let crc = match self.short {
+            ShortCheck::Crc32c(short) => short.crc32c_padded_behind(&front, payload),
+            ShortCheck::None => 0,
+        };
+        self.fill_behind(&front, payload);
+        self.publish(Kind::Record, (N + payload.len()) as u64, crc)
+    }
+
+    /// Publishes `front` and `payload` behind it, which fit, as a record.
+    #[inline(never)]
+    fn put_behind<const N: usize>(&mut self, front: [u8; N], payload: &[u8]) -> u64 {
+        let crc = match self.checksum {
+            Checksum::Crc32c => Crc::new().update(&front).update(payload).finish(),
+            Checksum::None => 0,
+        };
+        self.fill_behind(&front, payload);
+        self.publish(Kind::Record, (N + payload.len()) as u64, crc)
+    }
+
+    /// Writes `front`, whose length is a multiple of 8, and `payload` behind it, which fit together.
+    #[inline(always)]
+    fn fill_behind(&mut self, front: &[u8], payload: &[u8]) {
+        let at = self.tail + WORD;
+        // SAFETY: both fit together, as in `put`, and so does the first; a multiple of 8 keeps the second one's place aligned.
+        unsafe { self.memory.fill(at + front.len() as u64, payload) };
+        // SAFETY: as above.
+        unsafe { self.memory.fill(at, front) };
     }
 
     /// Publishes `payload` as a frame of `kind`, of whatever length; `None` if it does not fit.

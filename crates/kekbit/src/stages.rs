@@ -38,9 +38,13 @@ impl Handler for Timestamp {
         }
     }
 
+    fn looks_at_body(&self) -> bool {
+        false
+    }
+
     #[inline]
     fn before(&mut self, cx: &mut AppendContext<'_>, _: &[u8], prefix: &mut [u8]) -> Result<(), StageError> {
-        prefix.copy_from_slice(&(cx.now() / self.unit.nanos()).to_le_bytes());
+        prefix.copy_from_slice(&self.unit.of_nanos(cx.now()).to_le_bytes());
         Ok(())
     }
 }
@@ -53,6 +57,10 @@ pub struct SequenceStamp;
 impl Handler for SequenceStamp {
     fn describe(&self) -> StageInfo {
         StageInfo { id: SEQUENCE, version: 1, prefix_len: 8, name: "sequence".into(), ..StageInfo::default() }
+    }
+
+    fn looks_at_body(&self) -> bool {
+        false
     }
 
     #[inline]

@@ -1,7 +1,9 @@
 //! Clocks, tick units, and which boot of the machine this is.
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::sys::file::kernel_text;
 
@@ -35,6 +37,17 @@ impl TickUnit {
         }
     }
 
+    /// Whole ticks in so many nanoseconds. Each division is by a constant: by a variable it takes as long as the rest of an append.
+    #[inline]
+    pub(crate) fn of_nanos(self, nanos: u64) -> u64 {
+        match self {
+            TickUnit::Nanos => nanos,
+            TickUnit::Micros => nanos / TickUnit::Micros.nanos(),
+            TickUnit::Millis => nanos / TickUnit::Millis.nanos(),
+            TickUnit::Secs => nanos / TickUnit::Secs.nanos(),
+        }
+    }
+
     /// `duration` in ticks, rounded up, so that a timeout never becomes none.
     pub(crate) fn ticks(self, duration: Duration) -> u64 {
         u64::try_from(duration.as_nanos().div_ceil(u128::from(self.nanos()))).unwrap_or(u64::MAX)
@@ -49,9 +62,26 @@ impl TickUnit {
 }
 
 /// Nanoseconds since the Unix epoch by the system's wall clock; 0 before it, and the year 2554 is the end.
+///
+/// By the system call's own words: `SystemTime` copies them back and forth, for which a timestamp would wait.
+#[inline]
 pub(crate) fn unix_nanos() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
+    match clock_gettime(ClockId::CLOCK_REALTIME) {
+        // Asked beforehand, so that what is made of the time need not wait for the answer.
+        Ok(time) if (0..LAST_SECOND).contains(&time.tv_sec()) => {
+            time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+        }
+        Ok(time) => out_of_range(time.tv_sec()),
+        // Every kernel has this clock.
+        Err(_) => 0,
+    }
+}
+
+const LAST_SECOND: i64 = (u64::MAX / 1_000_000_000) as i64;
+
+#[cold]
+fn out_of_range(seconds: i64) -> u64 {
+    if seconds < 0 { 0 } else { u64::MAX }
 }
 
 /// A wall clock that never goes back, shared by everything that one writer stamps: so an entry of the index is never
@@ -74,7 +104,16 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&mut self) -> u64 {
-        self.last = self.last.max(unix_nanos());
+        let now = unix_nanos();
+        if now < self.last {
+            return self.set_back();
+        }
+        self.last = now;
+        now
+    }
+
+    #[cold]
+    fn set_back(&self) -> u64 {
         self.last
     }
 }

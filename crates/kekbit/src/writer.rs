@@ -139,8 +139,15 @@ impl<C: Chain> Writer<C> {
                 Some(at) => Ok(self.appended(at, 1)),
                 None => self.append_slowly(payload),
             }
-        } else {
+        } else if self.chain.looks_at_body() || self.chain.replaces() || self.chain.suffix_len() > 0 {
             self.append_staged(payload)
+        } else {
+            match self.chain.prefix_len() {
+                8 => self.append_behind::<8>(payload),
+                16 => self.append_behind::<16>(payload),
+                24 => self.append_behind::<24>(payload),
+                _ => self.append_staged(payload),
+            }
         }
     }
 
@@ -312,9 +319,11 @@ impl<C: Chain> Writer<C> {
         }
     }
 
+    #[inline(never)]
     fn append_staged(&mut self, payload: &[u8]) -> Result<Appended, AppendError> {
         let mut cx = AppendContext::new(self.pen.sequence, &mut self.pen.clock);
-        let len = payload.len() + self.chain.prefix_len() + self.chain.suffix_len();
+        let (prefix, suffix) = (self.chain.prefix_len(), self.chain.suffix_len());
+        let len = payload.len() + prefix + suffix;
         let appended = if self.chain.replaces() {
             let mut built = std::mem::take(&mut self.built);
             built.clear();
@@ -324,7 +333,6 @@ impl<C: Chain> Writer<C> {
             appended
         } else if len <= SMALL {
             let mut buffer = [0; SMALL];
-            let prefix = self.chain.prefix_len();
             buffer[prefix..prefix + payload.len()].copy_from_slice(payload);
             self.chain.complete(&mut cx, &mut buffer[..len]).map_err(AppendError::Stage)?;
             self.append_stored(&buffer[..len])
@@ -333,7 +341,39 @@ impl<C: Chain> Writer<C> {
             claim.copy_from_slice(payload);
             return claim.commit(payload.len());
         };
-        // Published, though perhaps not durable.
+        self.published(appended)
+    }
+
+    /// Appends a record whose stages make these `N` bytes in front of the payload and nothing else, without having seen it.
+    #[inline]
+    fn append_behind<const N: usize>(&mut self, payload: &[u8]) -> Result<Appended, AppendError> {
+        let mut front = [0; N];
+        let mut cx = AppendContext::new(self.pen.sequence, &mut self.pen.clock);
+        self.chain.complete(&mut cx, &mut front).map_err(AppendError::Stage)?;
+        match self.pen.room.append_behind(front, payload) {
+            Some(at) => {
+                self.chain.published();
+                Ok(self.appended(at, 1))
+            }
+            None => self.append_behind_slowly(front, payload),
+        }
+    }
+
+    /// The same, when the fast path could not.
+    #[cold]
+    #[inline(never)]
+    fn append_behind_slowly<const N: usize>(
+        &mut self,
+        front: [u8; N],
+        payload: &[u8],
+    ) -> Result<Appended, AppendError> {
+        let appended = self.append_slowly(&[&front, payload].concat());
+        self.published(appended)
+    }
+
+    /// Tells the stages if a record was published, though perhaps it is not durable.
+    #[inline]
+    fn published(&mut self, appended: Result<Appended, AppendError>) -> Result<Appended, AppendError> {
         if matches!(appended, Ok(_) | Err(AppendError::Sync { .. })) {
             self.chain.published();
         }

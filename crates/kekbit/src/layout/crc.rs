@@ -67,8 +67,11 @@ impl Short {
     pub(crate) fn new() -> Option<Short> {
         #[cfg(target_arch = "x86_64")]
         // An interpreter does not run assembly.
-        if !cfg!(miri) && std::arch::is_x86_feature_detected!("sse4.2") {
-            // SAFETY: SSE4.2 was just found on this CPU.
+        if !cfg!(miri)
+            && std::arch::is_x86_feature_detected!("sse4.2")
+            && std::arch::is_x86_feature_detected!("pclmulqdq")
+        {
+            // SAFETY: both were just found on this CPU.
             return Some(Short { word: unsafe { x86::Word::new() } });
         }
         None
@@ -82,6 +85,23 @@ impl Short {
         #[cfg(not(target_arch = "x86_64"))]
         {
             let _ = bytes;
+            match self.never {}
+        }
+    }
+
+    /// The same of `front`, whose length is a multiple of 8, and `bytes` behind it, up to [`MAX_LANE`] words. Neither waits for the
+    /// other: what comes from a clock is known so much later than `bytes` that by then these have been fed.
+    #[inline(always)]
+    pub(crate) fn crc32c_padded_behind(self, front: &[u8], bytes: &[u8]) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let behind = self.word.advance(0, bytes);
+            let before = self.word.advance(!0, front);
+            !(self.word.past(before, bytes.len().div_ceil(8)) ^ behind)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (front, bytes);
             match self.never {}
         }
     }
@@ -251,7 +271,7 @@ mod x86 {
     impl Word {
         /// # Safety
         ///
-        /// This CPU has SSE4.2.
+        /// This CPU has SSE4.2, and if [`Word::past`] is called PCLMULQDQ.
         #[inline(always)]
         pub(super) unsafe fn new() -> Word {
             Word(())
@@ -295,6 +315,31 @@ mod x86 {
         #[inline(always)]
         pub(super) fn advance(self, state: u32, bytes: &[u8]) -> u32 {
             self.finish(u64::from(state), bytes.as_chunks().0, bytes)
+        }
+
+        /// The register `state` with so many zero words fed into it, at most [`MAX_LANE`].
+        #[inline(always)]
+        #[expect(clippy::cast_possible_truncation, reason = "the instruction zeroes the upper half")]
+        pub(super) fn past(self, state: u32, words: usize) -> u32 {
+            if words == 0 {
+                return state;
+            }
+            let mut product = u64::from(state);
+            // SAFETY: the CPU has these instructions, by the contract of `new`; they change nothing but their operands.
+            unsafe {
+                asm!(
+                    "movq {a}, {product}",
+                    "movq {b}, {by}",
+                    "pclmulqdq {a}, {b}, 0",
+                    "movq {product}, {a}",
+                    product = inout(reg) product,
+                    by = in(reg) u64::from(SHIFT[words].1),
+                    a = out(xmm_reg) _,
+                    b = out(xmm_reg) _,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            self.next(0, product) as u32
         }
 
         /// The last `words` of `bytes`, and the partial one.
@@ -533,6 +578,19 @@ mod tests {
             // SAFETY: both features were found above.
             let lanes = unsafe { super::x86::advance_lanes(!0, payload) };
             assert_eq!(serial, lanes, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_front_and_what_is_behind_it_are_one_string() {
+        let Some(short) = super::Short::new() else { return };
+        let bytes = noise(200);
+        for front in [8, 16, 24] {
+            for len in 0..=bytes.len() - front {
+                let (front, behind) = bytes[..front + len].split_at(front);
+                let whole = reference(&bytes[..front.len() + len]);
+                assert_eq!(short.crc32c_padded_behind(front, behind), whole, "{}, {len}", front.len());
+            }
         }
     }
 
