@@ -30,6 +30,7 @@ use crate::seek::{self, Skip, Start};
 use crate::stages::StageLayout;
 use crate::sys::file;
 use crate::time::TickUnit;
+use crate::typed::Layout;
 
 /// How a channel stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -408,6 +409,11 @@ impl Channel {
     /// The schema that the records follow, if the writer has said so.
     pub fn schema(&self) -> Option<&str> {
         self.inner.header.attributes.schema.as_deref()
+    }
+
+    /// Where the fields of each record lie, if the writer has said so in a way that this version understands.
+    pub fn record_layout(&self) -> Option<Layout> {
+        self.inner.header.attributes.layout.as_ref()?.parse().ok()
     }
 
     /// The application's own keys and values.

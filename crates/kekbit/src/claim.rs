@@ -68,6 +68,13 @@ impl<'w, C: Chain> Claim<'w, C> {
         Ok(Claim { writer, len })
     }
 
+    /// Whether the space lies outside the channel's memory, since a stage stands in place of the payload.
+    #[cfg(feature = "zerocopy")]
+    #[inline]
+    pub(crate) fn is_outside(&self) -> bool {
+        self.writer.chain.replaces()
+    }
+
     /// Appends the first `len` bytes of the space as a record.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ use crate::channel::{CheckUp, EndPoint, check_up, end_point};
 use crate::cursor::{Cursor, Growth, Step};
 use crate::error::{Attempt, OpenError, ReadError, SeekError};
 use crate::follow::Following;
+use crate::layout::attributes::Attributes;
 use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
 use crate::layout::entry::Entry;
 use crate::layout::frame::{Head, WORD, frame_len};
@@ -225,6 +226,10 @@ impl CopyingReader {
     /// Sequence of the first record.
     pub fn first_sequence(&self) -> u64 {
         self.following.source.header.first_sequence
+    }
+
+    pub(crate) fn attributes(&self) -> &Attributes {
+        &self.following.source.header.attributes
     }
 
     /// Whether [`Start::Time`] finds the very record: if the channel has a timestamp stage.

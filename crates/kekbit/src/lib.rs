@@ -24,6 +24,7 @@
 //!   [`NamedCursor`] remembers how far somebody has come.
 //! - [`Handler`] is a stage of the write operation; [`Timestamp`] and [`SequenceStamp`] are built in, [`Decoder`]
 //!   undoes the others.
+//! - [`typed`] channels hold values of one type instead of bytes.
 //! - [`CopyingReader`] reads the files of those who are not trusted.
 //! - [`Channel::seal`] ends a channel whose writer has died, [`Channel::salvage`] copies what is good out of a damaged one.
 //!
@@ -92,6 +93,8 @@ mod survey;
 mod wait;
 
 mod journal;
+
+pub mod typed;
 
 #[cfg(test)]
 mod loom_tests;

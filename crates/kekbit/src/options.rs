@@ -12,6 +12,7 @@ use crate::layout::header::{ATTRIBUTES_MAX, DRAFT, Header, Regions, VERSION, ind
 use crate::layout::{PAGE, round_up};
 use crate::sys::file;
 use crate::time::{TickUnit, boot_id, unix_nanos};
+use crate::typed::{self, Codec};
 
 /// When what was appended is made durable, that is, outlives a power cut. Whatever the choice, it is visible to readers
 /// at once and outlives this process.
@@ -235,6 +236,14 @@ impl<C: Chain> WriterOptions<C> {
     /// The name of the schema that the records follow.
     pub fn schema(mut self, text: impl Into<String>) -> Self {
         self.attributes.schema = Some(text.into());
+        self
+    }
+
+    /// The records are values of the codec `K`: sets content type, schema, and where their fields lie. For a journal's
+    /// channels, and for those that are [reused](WriterOptions::create_from); then ask for them with
+    /// [`Writer::typed`](crate::Writer::typed). [`WriterOptions::create_typed`] does both.
+    pub fn record_type<K: Codec>(mut self) -> Self {
+        typed::record::<K>(&mut self.attributes);
         self
     }
 

@@ -76,6 +76,12 @@ impl<'c> Record<'c> {
         Record::with(stored, position, sequence, layout, None)
     }
 
+    /// In whose memory it lies; `None` if it is a copy.
+    #[inline]
+    pub(crate) fn channel(&self) -> Option<&'c Channel> {
+        self.channel
+    }
+
     /// What was appended.
     #[inline]
     pub fn payload(&self) -> &'c [u8] {

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::cursor::CursorError;
 use crate::error::{CreateError, OpenError, ReadError, SealError, SeekError};
+use crate::typed::TypeError;
 
 /// Why a journal could not be opened for writing.
 #[derive(Debug, Error)]
@@ -24,6 +25,9 @@ pub enum JournalError {
     /// The next channel could not be created.
     #[error(transparent)]
     Create(CreateError),
+    /// The records that are there are of another type than those that were to follow.
+    #[error(transparent)]
+    Type(TypeError),
     /// One of its channels could not be opened.
     #[error(transparent)]
     Open(OpenError),

@@ -17,11 +17,13 @@ use super::retention::Retention;
 use super::roller::Roller;
 use super::settings::{self, JournalSettings};
 use crate::handler::{Chain, Push};
+use crate::layout::header::Header;
 use crate::options::{Durability, WriterOptions};
 use crate::pen::Successors;
 use crate::seal::SealOptions;
 use crate::syncs::Ended;
 use crate::sys::file;
+use crate::typed::{self, Codec};
 use crate::wait::Wait;
 use crate::writer::Writer;
 
@@ -45,6 +47,8 @@ pub struct JournalOptions<C = ()> {
     background: bool,
     patience: Duration,
     crashed: bool,
+    /// Whether only one type of records is appended.
+    typed: bool,
 }
 
 impl Default for JournalOptions {
@@ -56,6 +60,7 @@ impl Default for JournalOptions {
             background: true,
             patience: Duration::from_secs(2),
             crashed: false,
+            typed: false,
         }
     }
 }
@@ -81,8 +86,8 @@ impl<C: Chain> JournalOptions<C> {
     /// How each channel is created: the longest record, checksum, durability, stages, attributes and so on. Their capacity is that of
     /// the last [`Roll::Bytes`] or of these options, whichever is set last; their first sequence is the journal's.
     pub fn channels<D: Chain>(self, channel: WriterOptions<D>) -> JournalOptions<D> {
-        let JournalOptions { every, retention, background, patience, crashed, .. } = self;
-        JournalOptions { channel, every, retention, background, patience, crashed }
+        let JournalOptions { every, retention, background, patience, crashed, typed, .. } = self;
+        JournalOptions { channel, every, retention, background, patience, crashed, typed }
     }
 
     /// Adds `handler` as the innermost stage of each record, as [`WriterOptions::stage`].
@@ -90,8 +95,16 @@ impl<C: Chain> JournalOptions<C> {
     where
         C: Push<H>,
     {
-        let JournalOptions { channel, every, retention, background, patience, crashed } = self;
-        JournalOptions { channel: channel.stage(handler), every, retention, background, patience, crashed }
+        let JournalOptions { channel, every, retention, background, patience, crashed, typed } = self;
+        let channel = channel.stage(handler);
+        JournalOptions { channel, every, retention, background, patience, crashed, typed }
+    }
+
+    /// The records are values of the codec `K`, as [`WriterOptions::record_type`].
+    pub fn record_type<K: Codec>(mut self) -> Self {
+        self.channel = self.channel.record_type::<K>();
+        self.typed = true;
+        self
     }
 
     /// When records become durable. Default: when their channel has ended, or the journal is closed.
@@ -153,6 +166,11 @@ impl<C: Chain> JournalOptions<C> {
         self
     }
 
+    /// The header of its channels.
+    pub(crate) fn header(&self, path: &Path) -> Result<Header, JournalError> {
+        self.channel.header(path).map_err(JournalError::Create)
+    }
+
     /// Opens the journal in the directory at `path`, which is created if it is not there (its parent has to be), behind its last record. What its last
     /// writer has left unended is sealed, and what a crash has left behind that is set aside; see [`Journal::set_aside`].
     ///
@@ -167,7 +185,7 @@ impl<C: Chain> JournalOptions<C> {
         let path = path.as_ref();
         let never = self.channel.durability == Durability::Never;
         // What cannot be is refused before anything is made.
-        let mut header = self.channel.header(path).map_err(JournalError::Create)?;
+        let mut header = self.header(path)?;
         header.attributes.journal = Some(settings::encode(self.every, &self.retention));
         if header.encode().is_none() {
             return Err(JournalError::Options(
@@ -176,6 +194,9 @@ impl<C: Chain> JournalOptions<C> {
         }
         create_directory(path)?;
         let lock = WriterLock::take(path, Wait::backoff().at_most(self.patience))?;
+        if self.typed {
+            compare_types(path, &header)?;
+        }
         let sealing = SealOptions::default().crashed(self.crashed);
         let found = recover(path, &sealing, !never)?;
         let Recovered { next, time, segments, unsynced, set_aside, .. } = found;
@@ -209,6 +230,19 @@ impl<C: Chain> JournalOptions<C> {
         pen.join_journal(Box::new(roller));
         Ok(Journal::new(Writer::new(pen, chain), path.to_owned(), set_aside))
     }
+}
+
+/// Whether the newest records of the journal in the directory are of the type of those that are to follow.
+fn compare_types(directory: &Path, header: &Header) -> Result<(), JournalError> {
+    let names = names::list(directory).map_err(JournalError::io("list", directory))?;
+    for path in names.iter().rev().map(|first| names::channel_path(directory, *first)) {
+        // What is no channel is for the recovery.
+        if let Ok(newest) = names::read_header(&path) {
+            let compared = typed::compare_with(&newest.attributes, &header.attributes, Some(&path));
+            return compared.map_err(JournalError::Type);
+        }
+    }
+    Ok(())
 }
 
 /// Creates the directory unless it is there. Its name is synced before there is anything in it, whatever the policy: nobody who syncs

@@ -18,6 +18,7 @@ const SCHEMA: u16 = 2;
 const STAGE: u16 = 3;
 const USER: u16 = 4;
 const JOURNAL: u16 = 5;
+const LAYOUT: u16 = 6;
 
 /// Bytes in front of a stage's name: id, version, flags, prefix, suffix, length of the name, zero.
 const STAGE_FIXED: usize = 20;
@@ -34,6 +35,8 @@ const REPLACES: u16 = 1;
 pub(crate) struct Attributes {
     pub(crate) content_type: Option<String>,
     pub(crate) schema: Option<String>,
+    /// Where the fields of each record lie.
+    pub(crate) layout: Option<String>,
     pub(crate) stages: Vec<StageInfo>,
     pub(crate) user: Vec<(String, String)>,
     pub(crate) journal: Option<Settings>,
@@ -60,6 +63,9 @@ impl Attributes {
         }
         if let Some(text) = &self.schema {
             append(&mut out, SCHEMA, text.as_bytes())?;
+        }
+        if let Some(text) = &self.layout {
+            append(&mut out, LAYOUT, text.as_bytes())?;
         }
         for stage in &self.stages {
             let mut value = vec![0; STAGE_FIXED];
@@ -101,6 +107,7 @@ impl Attributes {
             match tag {
                 CONTENT_TYPE => out.content_type = Some(text(value)?),
                 SCHEMA => out.schema = Some(text(value)?),
+                LAYOUT => out.layout = Some(text(value)?),
                 STAGE => out.stages.push(stage(value)?),
                 USER => {
                     let key_len =
@@ -165,6 +172,7 @@ mod tests {
         Attributes {
             content_type: Some("text/plain".into()),
             schema: Some("trades v3".into()),
+            layout: Some("8:8 price=f64@0".into()),
             stages: vec![StageInfo {
                 id: 77,
                 version: 2,
