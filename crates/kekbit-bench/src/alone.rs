@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::roles::{die_with_parent, pin, say};
-use crate::workloads::{costs, rolls, scan};
+use crate::workloads::{costs, rolls, scan, stages};
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -16,6 +16,7 @@ pub(crate) enum What {
     Capacity,
     Length,
     Rolls,
+    Stages,
 }
 
 /// What the process is told.
@@ -99,6 +100,7 @@ pub(crate) fn run(alone: &Alone) -> Result<()> {
             let segment = *alone.bytes.first().ok_or("how many bytes a channel has")?;
             rolls::measure(dir, alone.size, alone.records, segment, [alone.core, alone.other_core])?
         }
+        What::Stages => stages::measure(dir, alone.size, alone.records, alone.round)?,
         What::Length => costs::length(dir, &alone.bytes)?,
     };
     say(&serde_json::to_string(&figures)?)

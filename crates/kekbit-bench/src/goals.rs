@@ -9,7 +9,7 @@
 
 use crate::figures::{Figures, Place};
 use crate::stats::Ratio;
-use crate::workloads::rolls;
+use crate::workloads::{rolls, stages};
 
 /// Fewer rounds than these decide nothing.
 pub(crate) const ROUNDS: usize = 15;
@@ -207,6 +207,7 @@ pub(crate) fn all() -> Vec<Goal> {
         rolls(),
         fresh(),
         append(),
+        timestamp(),
         ping_pong(),
         open_loop(),
         scan(),
@@ -291,6 +292,17 @@ fn append() -> Vec<Goal> {
         goal(format!("append-{size}-raw"), place, PREPARED, Theirs::Peer(RAW), Demand::Time(1.3))
     };
     [96, 1024].map(append).into()
+}
+
+fn timestamp() -> Vec<Goal> {
+    let place = Place::new("stages", "96 bytes", "ns/record");
+    vec![goal(
+        "stages-timestamp".into(),
+        place,
+        stages::TIMESTAMP,
+        Theirs::Peer(stages::BOUND),
+        Demand::Time(1.0),
+    )]
 }
 
 fn ping_pong() -> Vec<Goal> {
@@ -525,6 +537,7 @@ mod tests {
         // Two goals at three percentiles; two peers at two percentiles of two rates.
         assert_eq!((count("pingpong"), count("open-loop")), (2 * 3, 2 * 2 * 2));
         assert_eq!((count("scan"), count("command")), (2, 2));
-        assert_eq!(all().len(), 51);
+        assert_eq!(count("stages"), 1);
+        assert_eq!(all().len(), 52);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Pingpong,
     /// Latencies at a given rate.
     OpenLoop,
+    /// What stages cost an append.
+    Stages,
     /// Walking over a closed channel.
     Scan,
     /// `kek write` and `kek cat` beside `cat`.
@@ -81,6 +83,7 @@ pub(crate) fn plan(args: &RunArgs) -> Result<Vec<Vec<Job>>> {
     for kind in kinds {
         match kind {
             Kind::Scan => groups.push(vec![alone("scan", "96 bytes", scan(args))]),
+            Kind::Stages => groups.push(vec![alone("stages", "96 bytes", process(What::Stages, args))]),
             Kind::Rolls => groups.push(vec![alone("rolls", "96 bytes", rolls(args))]),
             Kind::Command => match command::find_kek(args.kek.as_deref()) {
                 Ok(kek) => groups.extend(commands(&kek, args)),
@@ -119,7 +122,7 @@ fn roles(kind: Kind, entries: &[Entry], args: &RunArgs) -> Vec<Vec<Job>> {
         Kind::Sustained | Kind::Journal => (Workload::Sustained, &[96]),
         Kind::Pingpong => (Workload::Pingpong, &[96]),
         Kind::OpenLoop => (Workload::OpenLoop, &[256]),
-        Kind::Scan | Kind::Rolls | Kind::Command | Kind::Costs => return Vec::new(),
+        Kind::Scan | Kind::Rolls | Kind::Stages | Kind::Command | Kind::Costs => return Vec::new(),
     };
     let sizes = if args.sizes.is_empty() { sizes } else { &args.sizes };
     let rates: Vec<Option<f64>> = match kind {

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::Result;
 use crate::peer::About;
 use crate::peers;
-use crate::workloads::rolls;
+use crate::workloads::{rolls, stages};
 
 /// The file's name.
 pub(crate) const FILE: &str = "peers.json";
@@ -27,7 +27,7 @@ pub(crate) fn all() -> Promises {
 }
 
 /// What takes part in scans and in the costs of one channel, and commands: kept, checksummed, outlives a kill.
-const OTHERS: [(&str, [bool; 3]); 14] = [
+const OTHERS: [(&str, [bool; 3]); 19] = [
     // These two scan without looking at the checksum.
     ("kekbit", [true, false, true]),
     ("kekbit, Reader", [true, false, true]),
@@ -36,6 +36,11 @@ const OTHERS: [(&str, [bool; 3]); 14] = [
     (rolls::ORDINARY, [true, true, true]),
     (rolls::BEHIND, [true, true, true]),
     (rolls::ROLLING, [true, true, true]),
+    (stages::NONE, [true, true, true]),
+    (stages::TIMESTAMP, [true, true, true]),
+    (stages::BOTH, [true, true, true]),
+    (stages::CLOCK, [false, false, false]),
+    (stages::BOUND, [false, false, false]),
     ("walk", [true, false, true]),
     ("walk, CRC", [true, true, true]),
     ("populate", [false, false, false]),

@@ -131,6 +131,23 @@ fn fresh_measures_what_makes_its_pages_as_it_goes() {
 }
 
 #[test]
+fn stages_are_measured_beside_the_clock() {
+    measured(
+        &["stages", "--records", "2000"],
+        &["96 bytes"],
+        &[
+            "kekbit, no stage",
+            "kekbit, timestamp",
+            "kekbit, timestamp and sequence",
+            "clock, SystemTime::now",
+            "clock, and 1.3 appends without a stage",
+        ],
+        &["ns/record"],
+        None,
+    );
+}
+
+#[test]
 fn sustained_goes_from_file_to_file() {
     // Files of 64 KiB, so that some hundred of them are gone through.
     measured(

@@ -227,8 +227,11 @@ impl<M: WriteMemory> Room<M> {
         let at = self.tail + WORD;
         // SAFETY: both fit together, as in `put`, and so does the first; a multiple of 8 keeps the second one's place aligned.
         unsafe { self.memory.fill(at + front.len() as u64, payload) };
-        // SAFETY: as above.
-        unsafe { self.memory.fill(at, front) };
+        // Word by word, as a stage writes them: a wider load would wait until several stores have left the store buffer.
+        for (i, word) in front.as_chunks::<8>().0.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { self.memory.fill(at + 8 * i as u64, word) };
+        }
     }
 
     /// Publishes `payload` as a frame of `kind`, of whatever length; `None` if it does not fit.

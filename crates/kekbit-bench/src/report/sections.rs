@@ -37,6 +37,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     section("stream", PREPARED, RAW, Form::Systems),
     section("fresh", &["kekbit, fresh"], &["raw, populate and stream in series"], Form::Systems),
     section("append", PREPARED, RAW, Form::Systems),
+    section("stages", &[], &["kekbit, no stage"], Form::Systems),
     section("pingpong", PREPARED, &["raw_rtt"], Form::Systems),
     section("open-loop", &["kekbit, reuse"], &["raw, reuse"], Form::Systems),
     section("scan", &["kekbit"], &["walk"], Form::Systems),
@@ -52,7 +53,7 @@ const PREPARED: &[&str] = &["kekbit, prepared"];
 const RAW: &[&str] = &["raw, prepared"];
 
 /// Systems that are none: bare loops, and `cat`. They show what the machine can do, and pass or keep no records.
-pub(crate) const BARE: &[&str] = &["raw", "raw_rtt", "walk", "populate", "cat > file", "cat file"];
+pub(crate) const BARE: &[&str] = &["raw", "raw_rtt", "walk", "populate", "clock", "cat > file", "cat file"];
 
 /// Systems that are this project.
 pub(crate) const OURS: &[&str] = &["kekbit", "kek write", "kek cat"];

@@ -8,4 +8,5 @@ pub(crate) mod open_loop;
 pub(crate) mod pingpong;
 pub(crate) mod rolls;
 pub(crate) mod scan;
+pub(crate) mod stages;
 pub(crate) mod stream;

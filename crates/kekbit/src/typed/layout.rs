@@ -171,9 +171,8 @@ fn text(bytes: &[u8]) -> Value {
 }
 
 impl Layout {
-    /// Of a type with these fields.
-    #[cfg_attr(not(feature = "zerocopy"), expect(dead_code, reason = "only plain types have one"))]
-    pub(crate) fn of<T>(fields: Vec<FieldLayout>) -> Layout {
+    /// The layout of `T`, of whose fields these are told.
+    pub fn of<T>(fields: Vec<FieldLayout>) -> Layout {
         Layout { size: size_of::<T>(), align: align_of::<T>(), fields }
     }
 
