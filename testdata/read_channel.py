@@ -88,6 +88,50 @@ def frame_len(payload_len):
     return 8 + round_up(payload_len, 8)
 
 
+def undo_lz4(body, length):
+    """What the LZ4 stage was given when it made `body`."""
+    if length == 0:
+        return body
+    if length > min(255 * len(body), (1 << 28) - 1):
+        raise ValueError("so many bytes cannot come from this block")
+    out, at = bytearray(), 0
+
+    def more(half):
+        """A length: half a token, and if that is full, the bytes that follow up to one that is not."""
+        nonlocal at
+        total = half
+        while half == 15:
+            total += body[at]
+            at += 1
+            if body[at - 1] != 255:
+                break
+        return total
+
+    try:
+        while True:
+            token = body[at]
+            at += 1
+            literals = more(token >> 4)
+            if at + literals > len(body) or len(out) + literals > length:
+                raise ValueError("literals reach too far")
+            out += body[at : at + literals]
+            at += literals
+            if at == len(body):
+                break
+            distance = body[at] | body[at + 1] << 8
+            at += 2
+            match = 4 + more(token & 15)
+            if not 1 <= distance <= len(out) or len(out) + match > length:
+                raise ValueError("a match reaches too far")
+            for _ in range(match):
+                out.append(out[-distance])
+    except IndexError:
+        raise ValueError("the block is cut short") from None
+    if literals == 0 or len(out) != length:
+        raise ValueError("the block does not end where it should")
+    return bytes(out)
+
+
 class Stage:
     def __init__(self, value):
         if len(value) < 20:
@@ -182,27 +226,43 @@ class Header:
             data = data[round_up(4 + length, 8) :]
 
     def lay_out_stages(self):
-        """Where in a stored record the bytes of known stages lie, and how many bytes all add on either side."""
+        """How many bytes the stages add on either side, up to the first that replaces."""
         self.prefix = self.suffix = 0
-        self.timestamp_at = self.sequence_at = None
-        self.replaced = False
         for stage in self.stages:
-            known = stage.version == 1 and stage.prefix_len == 8
-            if known and stage.id == 1:
+            if (stage.id, stage.version, stage.prefix_len) == (1, 1, 8):
                 if not stage.params or stage.params[0] > 3:
                     raise NotAChannel("a timestamp has an unknown unit")
-                if self.timestamp_at is None:
-                    self.timestamp_at = self.prefix, TICK_NANOS[stage.params[0]]
-            elif known and stage.id == 2 and self.sequence_at is None:
-                self.sequence_at = self.prefix
+        for stage in self.stages:
             self.prefix += stage.prefix_len
             self.suffix += stage.suffix_len
             if self.prefix + self.suffix > self.max_record_len:
                 raise NotAChannel("the stages add more than a record can have")
             if stage.replaces:
-                # Only its own handler can undo it, and only that finds what is inside.
-                self.replaced = True
                 break
+
+    def take_apart(self, stored):
+        """The payload of a stored record, and what the known stages tell of it, the outermost of each kind."""
+        told = {}
+        for stage in self.stages:
+            end = len(stored) - stage.suffix_len
+            if end < stage.prefix_len:
+                raise ValueError("the record is shorter than its stages make it")
+            prefix, body = stored[: stage.prefix_len], stored[stage.prefix_len : end]
+            known = stage.version == 1 and stage.prefix_len == 8
+            if known and stage.id == 1:
+                told.setdefault("ts", u64(prefix, 0) * TICK_NANOS[stage.params[0]])
+            elif known and stage.id == 2:
+                told.setdefault("stamp", u64(prefix, 0))
+            elif known and stage.id == 3:
+                told.setdefault("corr", u64(prefix, 0))
+            if stage.replaces:
+                lz4 = (4, 1, 4, 0)
+                if (stage.id, stage.version, stage.prefix_len, stage.suffix_len) != lz4:
+                    # Only its own handler can undo it, and only that finds what is inside.
+                    return stored, told
+                body = undo_lz4(body, u32(prefix, 0))
+            stored = body
+        return stored, told
 
     def index_slots(self):
         slots = max(128, 2 * (self.capacity // self.index_interval) + 2)
@@ -361,18 +421,18 @@ class Channel:
 
     def describe(self, sequence, position, stored):
         """A record as an object for JSON."""
-        header = self.header
-        payload = stored if header.replaced else stored[header.prefix : len(stored) - header.suffix]
+        try:
+            payload, told = self.header.take_apart(stored)
+        except ValueError as why:
+            raise Damage("corrupt", position, str(why)) from None
         out = {"seq": sequence, "pos": position, "len": len(payload)}
         if len(payload) > 64 and payload.count(payload[0]) == len(payload):
             out["fill"] = payload[:1].hex()
         else:
             out["hex"] = payload.hex()
-        if header.timestamp_at is not None:
-            at, unit = header.timestamp_at
-            out["ts"] = u64(stored, at) * unit
-        if header.sequence_at is not None:
-            out["stamp"] = u64(stored, header.sequence_at)
+        for key in ("ts", "stamp", "corr"):
+            if key in told:
+                out[key] = told[key]
         return out
 
 

@@ -178,7 +178,9 @@ impl From<SyncError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Failure {
         let exit = match error {
-            ReadError::Corrupt { .. } | ReadError::UnknownKind { .. } => Exit::Damage,
+            ReadError::Corrupt { .. } | ReadError::Undecodable { .. } | ReadError::UnknownKind { .. } => {
+                Exit::Damage
+            }
             _ => Exit::Io,
         };
         Failure::new(exit, error)

@@ -68,6 +68,9 @@ struct JsonRecord<'a> {
     len: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     ts: Option<String>,
+    /// A string, since jq rounds large numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corr: Option<String>,
     #[serde(serialize_with = "Data::serialize")]
     data: Data<'a>,
     enc: &'static str,
@@ -167,6 +170,7 @@ impl Output {
             pos: record.position().offset(),
             len: payload.len(),
             ts: record.timestamp_nanos().map(rfc3339),
+            corr: record.correlation_id().map(|id| id.to_string()),
             data,
             enc,
         };

@@ -116,6 +116,12 @@ impl Source {
         either!(self, mapped => mapped.channel().bytes_behind(position), copied => copied.bytes_behind(position))
     }
 
+    /// Whether a stage stands in place of the payload.
+    pub(crate) fn has_replaced(&self) -> bool {
+        let stages = either!(self, mapped => mapped.channel().stages(), copied => copied.stages());
+        stages.iter().any(|stage| stage.replaces)
+    }
+
     pub(crate) fn synced_tail(&self) -> Position {
         either!(self, mapped => mapped.channel().synced_tail(), copied => copied.synced_tail())
     }

@@ -1,9 +1,10 @@
 //! `kek verify`: checks every byte of channels.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kekbit::{Channel, Finding, Journal, ReadError, State};
+use kekbit::{Channel, Finding, Journal, OpenError, ReadError, State};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, is_damaged, note};
@@ -20,6 +21,8 @@ use crate::values::{counted, one_line};
 /// any. A channel that was closed, is full, or was abandoned by a dead writer is fine. A torn one, whose last records a
 /// crash of the machine has damaged, is not, until `kek seal` has ended it. A corrupt one has damage where no crash
 /// makes any: it can only be salvaged. Of a channel that is being written, what is there is checked.
+///
+/// Compressed records are decompressed, too.
 ///
 /// Of a journal, which is a directory, each channel is checked, and whether it begins where the one before ends.
 ///
@@ -133,6 +136,21 @@ struct Damage {
     what: String,
 }
 
+/// Undoes what stands in place of the payload, in all records before `end`, as far as kekbit can.
+fn undo_all(path: &Path, end: u64, trust: TrustArgs) -> Result<(), ReadError> {
+    let mut channel = match Source::open(path, Channel::options(), trust) {
+        Ok(channel) => channel,
+        // Only its own handler can undo such a stage.
+        Err(OpenError::Encoded { .. }) => return Ok(()),
+        Err(error) => {
+            return Err(ReadError::Io { action: "open it again", source: std::io::Error::other(error) });
+        }
+    };
+    channel.try_for_each(|record| {
+        Ok(if record.sequence() + 1 < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })
+}
+
 impl Verdict {
     fn of(path: &Path, crashed: bool, trust: TrustArgs) -> Verdict {
         let channel = match Source::open(path, Channel::options().stored(true).crashed(crashed), trust) {
@@ -163,12 +181,26 @@ impl Verdict {
             ..Verdict::unread(path)
         };
         verdict.salvageable = Some(verdict.records);
+        let undecodable;
+        let (mut at, mut next) = (check_up.position, check_up.sequence);
         let (kind, what) = match &check_up.outcome {
             Ok(end) if end.state == State::Torn => ("torn", "damaged or lost in a crash of the machine"),
             Ok(end) => {
                 verdict.state = Some(end.state.to_string());
-                (verdict.lost, verdict.ok) = (Some(0), true);
-                return verdict;
+                match channel.has_replaced().then(|| undo_all(path, check_up.sequence, trust)) {
+                    None | Some(Ok(())) => {
+                        (verdict.lost, verdict.ok) = (Some(0), true);
+                        return verdict;
+                    }
+                    Some(Err(ReadError::Undecodable { position, sequence, source, .. })) => {
+                        undecodable = format!("record {sequence}: {source}");
+                        (verdict.tail, verdict.records) =
+                            (position.offset(), sequence - channel.first_sequence());
+                        (at, next) = (position, sequence);
+                        ("corrupt", &*undecodable)
+                    }
+                    Some(Err(error)) => return verdict.failed(&Failure::from(error).about(path)),
+                }
             }
             Err(ReadError::Corrupt { what, .. }) => ("corrupt", *what),
             Err(ReadError::UnknownKind { .. }) => ("corrupt", "a frame of an unknown kind"),
@@ -178,8 +210,8 @@ impl Verdict {
         verdict.first_damage = Some(Damage {
             kind,
             position: Some(verdict.tail),
-            sequence: Some(check_up.sequence),
-            bytes_behind: channel.bytes_behind(check_up.position).ok(),
+            sequence: Some(next),
+            bytes_behind: channel.bytes_behind(at).ok(),
             what: what.to_owned(),
         });
         drop(channel);

@@ -1,6 +1,6 @@
 //! Makes the sample files under `testdata/draft`, each with what a reader must find in it.
 //!
-//! `cargo run -p kekbit --example make_samples`, and after it `python3 testdata/worked.py`, which brings the worked
+//! `cargo run -p kekbit --features lz4 --example make_samples`, and after it `python3 testdata/worked.py`, which brings the worked
 //! example of FORMAT.md up to date. Only needed when the format has changed: the salts are random, so that every run
 //! makes other bytes.
 //!
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kekbit::{
-    AppendContext, AppendError, Appended, Channel, Checksum, Handler, SequenceStamp, StageError, StageInfo,
-    TickUnit, Timestamp, Writer,
+    AppendContext, AppendError, Appended, Channel, Checksum, CorrelationId, Handler, Lz4, SequenceStamp,
+    StageError, StageInfo, TickUnit, Timestamp, Writer,
 };
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -33,6 +33,7 @@ fn main() -> Result {
     batch(make("batch")?)?;
     full(make("full")?)?;
     stages(make("stages")?)?;
+    compressed(make("compressed")?)?;
     checksum_none(make("checksum-none")?)?;
     abandoned(make("abandoned")?)?;
     sealed(make("sealed")?)?;
@@ -230,6 +231,34 @@ fn stages(mut sample: Sample) -> Result {
     for (record, (at, payload)) in channel.records().zip(at.into_iter().zip(payloads)) {
         let time = record?.timestamp_nanos().ok_or("the stage puts a time in front")?;
         sample.expect(at, payload, &format!(r#","ts":{time},"stamp":{}"#, at.sequence));
+    }
+    sample.end("closed", tail, true)
+}
+
+fn compressed(mut sample: Sample) -> Result {
+    let correlation = CorrelationId::new();
+    let mut writer = Writer::options()
+        .capacity(8192)
+        .stage(Timestamp::new(TickUnit::Millis))
+        .stage(Lz4::new())
+        .stage(SequenceStamp)
+        .stage(correlation.stage())
+        .create(&sample.path)?;
+    let text = b"buy 10, sell 5, buy 10, sell 5, cancel 10; ".repeat(20);
+    let payloads: [&[u8]; 5] = [b"", b"stays as it is", &[b'x'; 100], &text, &[b'y'; 5000]];
+    let mut at = Vec::new();
+    for (number, payload) in payloads.into_iter().enumerate() {
+        correlation.set(u64::MAX - number as u64);
+        at.push(writer.append(payload)?);
+    }
+    let tail = writer.tail().offset();
+    writer.close()?;
+    let channel = Channel::open(&sample.path)?;
+    for (record, (at, payload)) in channel.shared_records().zip(at.into_iter().zip(payloads)) {
+        let time = record?.record().timestamp_nanos().ok_or("the stage puts a time in front")?;
+        let correlation = u64::MAX - at.sequence;
+        let more = format!(r#","ts":{time},"stamp":{},"corr":{correlation}"#, at.sequence);
+        sample.expect(at, payload, &more);
     }
     sample.end("closed", tail, true)
 }

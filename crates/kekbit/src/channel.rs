@@ -27,10 +27,11 @@ use crate::reader::Reader;
 use crate::record::Record;
 use crate::records::{Records, RecordsBack};
 use crate::seek::{self, Skip, Start};
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::sys::file;
 use crate::time::TickUnit;
 use crate::typed::Layout;
+use crate::undo::Undone;
 
 /// How a channel stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -232,6 +233,9 @@ impl Channel {
     }
 
     /// The records that are there: a plain iterator that ends at the tail. When more have been appended, it goes on.
+    ///
+    /// They lie in the channel's memory. Where a stage stands in place of the payload they do not, and the one thing that this
+    /// iterator yields is [`ReadError::Encoded`]: [`Channel::shared_records`] and readers undo the stage.
     pub fn records(&self) -> Records<'_> {
         Records::new(self, self.cursor(), Skip::None)
     }
@@ -584,8 +588,14 @@ impl<M: Memory> Source<Window<M>> for Channel {
     }
 
     #[inline]
-    fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r> {
-        Record::new(stored, position, sequence, self)
+    fn record<'r>(
+        &'r self,
+        stored: &'r [u8],
+        position: u64,
+        sequence: u64,
+        undone: Option<&'r Undone>,
+    ) -> Record<'r> {
+        Record::new(stored, position, sequence, self, undone)
     }
 
     fn prepare(&self, from: u64, len: u64) -> u64 {

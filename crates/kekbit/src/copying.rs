@@ -28,6 +28,7 @@ use crate::channel::{CheckUp, EndPoint, check_up, end_point};
 use crate::cursor::{Cursor, Growth, Step};
 use crate::error::{Attempt, OpenError, ReadError, SeekError};
 use crate::follow::Following;
+use crate::handler::StageInfo;
 use crate::layout::attributes::Attributes;
 use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
 use crate::layout::entry::Entry;
@@ -40,6 +41,7 @@ use crate::reader::End;
 use crate::record::Record;
 use crate::seek::Start;
 use crate::sys::interruption::uninterrupted;
+use crate::undo::Undone;
 use crate::wait::Wait;
 
 /// Reads a channel whose file others may write to, cut or replace while it is read.
@@ -53,7 +55,8 @@ use crate::wait::Wait;
 ///
 /// Whatever is done to the file, and whenever: no signal, no panic, no undefined behaviour, no waiting (unless asked for),
 /// and memory for one block and the longest frame that the file really holds, which is 256 MiB at the most, and for going back
-/// 1 MiB.
+/// 1 MiB. Where records are compressed, twice as much as the longest of them says that it was, which is 256 MiB at the most and at
+/// most 255 times what the file holds of it.
 ///
 /// Each record that it lends was a frame that passed its check, in one piece: header word and payload come from the same
 /// copy that was checked. From the first damaged frame on nothing is lent. With [`Checksum::None`](crate::Checksum) the check
@@ -112,7 +115,7 @@ impl CopyingReader {
     ///
     /// # Errors
     ///
-    /// See [`ReadError`]. After [`ReadError::Corrupt`] the reader does not move on.
+    /// See [`ReadError`]. After [`ReadError::Corrupt`] and [`ReadError::Undecodable`] the reader does not move on.
     pub fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
         self.following.try_next()
     }
@@ -230,6 +233,11 @@ impl CopyingReader {
 
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.following.source.header.attributes
+    }
+
+    /// The stages that each record went through, as [`Channel::stages`](crate::Channel::stages).
+    pub fn stages(&self) -> &[StageInfo] {
+        &self.following.source.header.attributes.stages
     }
 
     /// Whether [`Start::Time`] finds the very record: if the channel has a timestamp stage.
@@ -450,8 +458,14 @@ impl Source<Copied> for Opened {
         self.word(self.header.regions.control + HEARTBEAT)
     }
 
-    fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r> {
-        Record::copied(stored, position, sequence, &self.layout)
+    fn record<'r>(
+        &'r self,
+        stored: &'r [u8],
+        position: u64,
+        sequence: u64,
+        undone: Option<&'r Undone>,
+    ) -> Record<'r> {
+        Record::copied(stored, position, sequence, &self.layout, undone)
     }
 }
 

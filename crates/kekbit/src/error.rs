@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::encode::EncodeError;
 use crate::handler::StageError;
+use crate::stages::LZ4;
 use crate::{Position, State};
 
 /// Why bytes are not a channel that this version reads.
@@ -137,8 +138,9 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
-    /// A stage has put other bytes in place of the payload, and only its handler can undo that.
-    #[error("{}: stage `{stage}` (id {id}) stands in place of the payload: open it for its stored bytes, and decode them with that stage's handler", path.display())]
+    /// A stage has put other bytes in place of the payload, and only its handler can undo that; or, if kekbit brings that stage,
+    /// the feature that was left out.
+    #[error("{}: stage `{stage}` (id {id}) stands in place of the payload: {}", path.display(), remedy(*.id))]
     Encoded {
         /// The path.
         path: PathBuf,
@@ -157,6 +159,18 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What those can do who have met the stage `id`.
+fn remedy(id: u32) -> &'static str {
+    match id {
+        // Built with it, it is a version of the stage that this one does not know.
+        LZ4 if !cfg!(feature = "lz4") => {
+            "build kekbit with its feature `lz4`, which undoes it, or open it for its stored bytes"
+        }
+        ..65536 => "a newer version of kekbit may undo it: open it for its stored bytes meanwhile",
+        _ => "open it for its stored bytes, and decode them with that stage's handler",
+    }
 }
 
 /// Why a record was not appended. Unless the variant says otherwise the channel is as it was before.
@@ -285,6 +299,28 @@ pub enum ReadError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The record passes its check, but a stage that stands in place of the payload cannot undo what is there: it was not that stage
+    /// that made it, or the channel has no checksum. Nothing behind it is returned.
+    #[error("corrupt at position {position}: record {sequence}: {source}")]
+    Undecodable {
+        /// Where the record's frame begins.
+        position: Position,
+        /// The record.
+        sequence: u64,
+        /// Which stage, and what is wrong. Elsewhere, since an error that is larger than a record slows readers down.
+        source: Box<UndoError>,
+    },
+    /// A stage has put other bytes in place of the payload, so that the payload does not lie in the channel's memory, from which a
+    /// plain iterator lends.
+    #[error(
+        "stage `{stage}` (id {id}) stands in place of the payload, which a plain iterator cannot lend: read with a reader, or with `shared_records`"
+    )]
+    Encoded {
+        /// The stage's name.
+        stage: Box<str>,
+        /// The stage's id.
+        id: u32,
+    },
     /// An intact frame of a kind that this version does not know and may not pass over.
     #[error("frame of unknown kind {kind} at position {position}: a newer version of kekbit may read it")]
     UnknownKind {
@@ -301,6 +337,20 @@ pub enum ReadError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+// What readers return for each record has room for no more, and is made and moved all the time.
+const _: () = assert!(size_of::<ReadError>() <= 32);
+
+/// Why a stage that stands in place of the payload could not be undone.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[error("stage `{stage}` cannot undo it: {source}")]
+pub struct UndoError {
+    /// The stage's name.
+    pub stage: String,
+    /// What is wrong.
+    pub source: StageError,
 }
 
 /// Why reading could not begin where it was asked to.

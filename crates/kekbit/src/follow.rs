@@ -12,6 +12,7 @@ use crate::publish::Place;
 use crate::reader::End;
 use crate::record::Record;
 use crate::seek::{self, Skip, Start};
+use crate::undo::Undone;
 use crate::wait::{CHECK_INTERVAL, Next, Wait, Waiting};
 
 /// Bytes that a reader prepares ahead at once, once it reaches what is prepared. 64 KiB at once, what a fault maps anyway, make
@@ -32,6 +33,8 @@ pub(crate) struct Following<P, S> {
     idle: Option<(Instant, u64, u64)>,
     prepared: u64,
     last_check: Option<Instant>,
+    /// The payload of the current record, where it is not in the stored bytes; every record then takes the slow path.
+    undone: Option<Box<Undone>>,
 }
 
 impl<P, S> Following<P, S>
@@ -40,8 +43,12 @@ where
     S: Source<P>,
 {
     /// Begins with the first record; `cursor` stands there.
-    pub(crate) fn new(source: S, cursor: Cursor<P>) -> Following<P, S> {
+    pub(crate) fn new(source: S, mut cursor: Cursor<P>) -> Following<P, S> {
         let timeout = source.opened().timeout();
+        let undone = Undone::new(&source.opened().layout);
+        if undone.is_some() {
+            cursor.set_limit(0);
+        }
         Following {
             source,
             cursor,
@@ -52,6 +59,7 @@ where
             idle: None,
             prepared: 0,
             last_check: None,
+            undone,
         }
     }
 
@@ -62,6 +70,13 @@ where
         self.cursor.set_limit(0);
         self.end = None;
         self.idle = None;
+        Ok(())
+    }
+
+    /// Goes on from behind the last record; there is no such place only if the way there cannot be read.
+    pub(crate) fn seek_end(&mut self) -> Result<(), ReadError> {
+        seek::to_end(&self.source, &mut self.cursor)?;
+        self.cursor.set_limit(0);
         Ok(())
     }
 
@@ -92,7 +107,7 @@ where
         loop {
             self.end = match self.cursor.step(&self.source)? {
                 Step::Record => {
-                    if self.skip == Skip::None || self.skip.is_over(&self.current()) {
+                    if self.is_reached()? {
                         self.skip = Skip::None;
                         self.prepare();
                         return Ok(true);
@@ -108,6 +123,24 @@ where
             };
             return Ok(false);
         }
+    }
+
+    /// Whether the record that was taken is not to be passed over; then its payload is there.
+    fn is_reached(&mut self) -> Result<bool, ReadError> {
+        let sequence = self.cursor.sequence() - 1;
+        if matches!(self.skip, Skip::BelowSequence(wanted) if sequence < wanted) {
+            return Ok(false);
+        }
+        if let Some(undone) = &mut self.undone {
+            let position = self.cursor.record_position();
+            if let Err(error) = undone.undo(self.cursor.record(), position, sequence) {
+                // As for a failed check: whoever asks again is told again.
+                let spot = self.cursor.taken();
+                self.cursor.return_to(&spot, &self.source)?;
+                return Err(error);
+            }
+        }
+        Ok(self.skip == Skip::None || self.skip.is_over(&self.current()))
     }
 
     #[inline]
@@ -126,7 +159,14 @@ where
         if is_unsynced {
             seek::to_durable_tail(&self.source, &mut self.cursor)?;
         }
-        let moved = self.back.step(&self.source, &mut self.cursor);
+        let mut moved = self.back.step(&self.source, &mut self.cursor);
+        if let (Ok(true), Some(undone)) = (&moved, &mut self.undone) {
+            let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence());
+            if let Err(error) = undone.undo(self.cursor.record(), position, sequence) {
+                self.cursor.return_to(&here, &self.source)?;
+                moved = Err(error);
+            }
+        }
         match moved {
             Ok(true) => {
                 self.skip = Skip::None;
@@ -150,7 +190,7 @@ where
                 self.prepared = reach + PREPARE;
             }
         }
-        self.cursor.set_limit(self.prepared);
+        self.cursor.set_limit(if self.undone.is_some() { 0 } else { self.prepared });
     }
 
     /// Prepares the next `bytes` bytes, as far as they are there and not prepared yet.
@@ -165,14 +205,14 @@ where
     #[inline]
     pub(crate) fn current(&self) -> Record<'_> {
         let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
-        self.source.record(self.cursor.record(), position, sequence)
+        self.source.record(self.cursor.record(), position, sequence, self.undone.as_deref())
     }
 
     /// The record that was taken last, if that was by going back: the next one.
     #[inline]
     pub(crate) fn current_back(&self) -> Record<'_> {
         let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence());
-        self.source.record(self.cursor.record(), position, sequence)
+        self.source.record(self.cursor.record(), position, sequence, self.undone.as_deref())
     }
 
     #[cold]

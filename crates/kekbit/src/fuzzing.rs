@@ -10,7 +10,7 @@ use crate::layout::frame::{Checksum, Kind, Salt};
 use crate::layout::{attributes, control, crc, entry, frame, header};
 use crate::memory::Memory;
 use crate::publish::{Place, Window};
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::{Position, cursor};
 
 /// CRC-32C of `bytes`, zero-padded to a multiple of 8.
@@ -74,7 +74,9 @@ impl Header {
     pub fn take_apart(&self, stored: &[u8]) -> Result<Parts, &'static str> {
         let layout = StageLayout::new(&self.0.attributes.stages, self.0.max_record_len)?;
         let (timestamp, sequence) = (layout.timestamp(stored), layout.sequence(stored));
-        Ok(Parts { prefix: layout.prefix, suffix: layout.suffix, timestamp, sequence })
+        // In front of what a stage stands in place of, or of the payload.
+        let prefix = layout.around as usize - layout.suffix;
+        Ok(Parts { prefix, suffix: layout.suffix, timestamp, sequence })
     }
 
     /// Number of slots that the index should have.

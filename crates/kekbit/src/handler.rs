@@ -10,8 +10,8 @@
 //! A stage may put bytes before and after what it is given, whose number never changes, and it may put other bytes in
 //! its place (compression, encryption). The chain is composed statically, so that it costs what its stages do, and its
 //! description is recorded in the channel's header. A reader that knows no stage at all still finds the payload behind
-//! prefixes and before suffixes; a stage in place of the payload must be undone by its own handler, see
-//! [`Decoder`](crate::Decoder).
+//! prefixes and before suffixes. A stage in place of the payload is undone by every reader if kekbit brings it, see `undo.rs`;
+//! any other must be undone by its own handler, see [`Decoder`](crate::Decoder).
 
 use std::error::Error;
 
@@ -407,14 +407,15 @@ impl<H: Handler, C: Chain> Chain for Stage<H, C> {
             self.scratch.clear();
             self.inner.build(cx, payload, &mut self.scratch)?;
             self.handler.instead(cx, &self.scratch, out)?;
+            // Nothing is there yet but room for prefixes, whatever has become of it in its hands.
+            let room = out.get_mut(..start + self.prefix_len);
+            room.ok_or("a stage has taken away bytes that are not its own")?.fill(0);
         } else {
             self.inner.build(cx, payload, out)?;
         }
         let body_end = out.len();
         out.resize(body_end + self.suffix_len, 0);
-        let record = out.get_mut(start..).filter(|record| record.len() >= self.prefix_len + self.suffix_len);
-        let record = record.ok_or("a stage has taken away bytes that are not its own")?;
-        let (prefix, rest) = record.split_at_mut(self.prefix_len);
+        let (prefix, rest) = out[start..].split_at_mut(self.prefix_len);
         let (body, suffix) = rest.split_at_mut(rest.len() - self.suffix_len);
         self.handler.before(cx, body, prefix)?;
         self.handler.after(cx, body, suffix)

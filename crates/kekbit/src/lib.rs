@@ -22,8 +22,8 @@
 //!   written, from any [`Start`], with any [`Wait`].
 //! - [`Journal`] is a directory of channels that follow one another, without an end: [`JournalReader`] reads it as if it were one,
 //!   [`NamedCursor`] remembers how far somebody has come.
-//! - [`Handler`] is a stage of the write operation; [`Timestamp`] and [`SequenceStamp`] are built in, [`Decoder`]
-//!   undoes the others.
+//! - [`Handler`] is a stage of the write operation; [`Timestamp`], [`SequenceStamp`] and [`CorrelationId`] are built in, and
+//!   compression with the feature `lz4`. Readers undo these, [`Decoder`] the others.
 //! - [`typed`] channels hold values of one type instead of bytes.
 //! - [`CopyingReader`] reads the files of those who are not trusted.
 //! - [`Channel::seal`] ends a channel whose writer has died, [`Channel::salvage`] copies what is good out of a damaged one.
@@ -55,6 +55,9 @@ mod time;
 
 mod encode;
 mod handler;
+#[cfg(feature = "lz4")]
+mod lz4;
+mod stage_layout;
 mod stages;
 
 mod ahead;
@@ -89,7 +92,9 @@ mod records;
 mod salvage;
 mod seal;
 mod seek;
+mod shared_records;
 mod survey;
+mod undo;
 mod wait;
 
 mod journal;
@@ -112,7 +117,7 @@ pub use decoder::{DecodeError, Decoded, Decoder, DecoderBuilder};
 pub use encode::{Encode, EncodeError};
 pub use error::{
     AppendError, CreateError, FormatError, OpenError, ReadError, SalvageError, SealError, SeekError,
-    SyncError,
+    SyncError, UndoError,
 };
 pub use handler::{AppendContext, Chain, Field, Handler, Push, Stage, StageError, StageInfo};
 pub use journal::{
@@ -120,6 +125,8 @@ pub use journal::{
     JournalReader, JournalSalvaged, JournalSealed, JournalSettings, NamedCursor, Period, Roll,
 };
 pub use layout::frame::Checksum;
+#[cfg(feature = "lz4")]
+pub use lz4::Lz4;
 pub use mapping::Mapping;
 pub use open::{ReadOptions, Verify};
 pub use options::{Durability, Prepare, WriterOptions};
@@ -131,7 +138,8 @@ pub use salvage::{Finding, SalvageOptions, Salvaged};
 pub use seal::{SealOptions, Sealed};
 pub use seek::Start;
 pub use shared::{SharedError, SharedWriter};
-pub use stages::{SequenceStamp, Timestamp};
+pub use shared_records::{SharedRecords, SharedRecordsBack};
+pub use stages::{CorrelationId, CorrelationStamp, SequenceStamp, Timestamp};
 pub use survey::Gap;
 pub use sync_handle::SyncHandle;
 pub use time::TickUnit;

@@ -25,7 +25,7 @@ use crate::layout::header::{Header, SALT};
 use crate::mapping::Mapping;
 use crate::memory::map::{Access, Map};
 use crate::opened::Opened;
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::sys::file;
 use crate::sys::lock::{self, Role};
 use crate::time::boot_id;
@@ -62,8 +62,8 @@ impl ReadOptions {
     }
 
     /// Lets records dereference to their stored bytes, with what the stages put around or in place of the payload.
-    /// Needed for channels with a stage in place of the payload, whose records are then decoded by a
-    /// [`Decoder`](crate::Decoder). Default: off.
+    /// Needed for channels with a stage in place of the payload that kekbit does not bring, or was not built with: their
+    /// records are then decoded by a [`Decoder`](crate::Decoder). Default: off.
     pub fn stored(mut self, stored: bool) -> Self {
         self.stored = stored;
         self
@@ -203,8 +203,8 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
     let mut layout = StageLayout::new(&header.attributes.stages, header.max_record_len)
         .map_err(|what| format(FormatError::Header(what)))?;
     if options.stored {
-        (layout.prefix, layout.suffix) = (0, 0);
-    } else if let Some(stage) = &layout.replaced_by {
+        layout = layout.stored();
+    } else if let Some(stage) = layout.replaced().find(|stage| stage.undo.is_none()) {
         return Err(OpenError::Encoded { path: path.to_owned(), stage: stage.name.clone(), id: stage.id });
     }
     let total = data + header.capacity;

@@ -16,9 +16,10 @@ use crate::layout::frame::{Checksum, Head, Kind, WORD};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
 use crate::record::Record;
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::sys::file;
 use crate::sys::lock::{self, Role};
+use crate::undo::Undone;
 
 /// What is known of a channel whose file is open.
 #[derive(Debug)]
@@ -64,7 +65,14 @@ pub(crate) trait Source<P>: Growth<P> {
     /// The writer's last sign of life.
     fn heartbeat_nanos(&self) -> u64;
 
-    fn record<'r>(&'r self, stored: &'r [u8], position: u64, sequence: u64) -> Record<'r>;
+    /// The record that is stored as `stored`; with the payload that `undone` has made, if it has to be made.
+    fn record<'r>(
+        &'r self,
+        stored: &'r [u8],
+        position: u64,
+        sequence: u64,
+        undone: Option<&'r Undone>,
+    ) -> Record<'r>;
 
     /// Makes `[from, from + len)` of the data region, which will be read next, present as far as it is the file's; up to
     /// where that is.
@@ -80,7 +88,7 @@ impl Opened {
             checksum: self.header.checksum,
             verify: self.verify,
             belief: self.belief,
-            around: (self.layout.prefix + self.layout.suffix) as u32,
+            around: self.layout.around,
             max_record_len: self.header.max_record_len,
         }
     }

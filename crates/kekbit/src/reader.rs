@@ -108,6 +108,21 @@ impl Reader {
         Ok(Reader { following })
     }
 
+    /// A reader before the first record; finding that takes nothing that can fail.
+    pub(crate) fn at_beginning(channel: Channel) -> Reader {
+        let cursor = channel.owned_cursor();
+        let mut following = Following::new(channel, cursor);
+        following.cursor.set_limit(0);
+        Reader { following }
+    }
+
+    /// A reader behind the last record.
+    pub(crate) fn at_end(channel: Channel) -> Result<Reader, ReadError> {
+        let mut reader = Reader::at_beginning(channel);
+        reader.following.seek_end()?;
+        Ok(reader)
+    }
+
     /// The next record, if it is there. Never blocks, and makes no system call while records are there but two
     /// for some hundred kilobytes of them: one that maps what comes next, one that asks how far the file has grown.
     ///
@@ -116,7 +131,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// See [`ReadError`]. After [`ReadError::Corrupt`] the reader does not move on.
+    /// See [`ReadError`]. After [`ReadError::Corrupt`] and [`ReadError::Undecodable`] the reader does not move on.
     #[inline(always)]
     pub fn try_next(&mut self) -> Result<Option<Record<'_>>, ReadError> {
         self.following.try_next()

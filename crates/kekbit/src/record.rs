@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::Position;
 use crate::channel::Channel;
 use crate::memory::map::SharedBytes;
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
+use crate::undo::Undone;
 
 /// A record: its payload, where it lies, and what the stages have recorded. Copying it copies no bytes.
 ///
@@ -48,8 +49,14 @@ pub struct Record<'c> {
 
 impl<'c> Record<'c> {
     #[inline]
-    pub(crate) fn new(stored: &'c [u8], position: u64, sequence: u64, channel: &'c Channel) -> Record<'c> {
-        Record::with(stored, position, sequence, channel.layout(), Some(channel))
+    pub(crate) fn new(
+        stored: &'c [u8],
+        position: u64,
+        sequence: u64,
+        channel: &'c Channel,
+        undone: Option<&'c Undone>,
+    ) -> Record<'c> {
+        Record::with(stored, position, sequence, channel.layout(), Some(channel), undone)
     }
 
     #[inline]
@@ -59,21 +66,28 @@ impl<'c> Record<'c> {
         sequence: u64,
         layout: &'c StageLayout,
         channel: Option<&'c Channel>,
+        undone: Option<&'c Undone>,
     ) -> Record<'c> {
-        // The cursor has made sure that a record is not shorter than what the stages add.
+        // The cursor has made sure that a record is not shorter than what the stages add. So it is nothing only where the
+        // payload is not in it, since a stage stands in place of it.
         let end = stored.len().saturating_sub(layout.suffix);
-        let payload = stored.get(layout.prefix..end).unwrap_or_default();
+        let (payload, layout) = match stored.get(layout.prefix..end) {
+            Some(payload) => (payload, layout),
+            None => made(undone, layout),
+        };
         Record { stored, payload, position: Position::new(position), sequence, layout, channel }
     }
 
     /// A record that does not lie in a channel's memory.
+    #[inline]
     pub(crate) fn copied(
         stored: &'c [u8],
         position: u64,
         sequence: u64,
         layout: &'c StageLayout,
+        undone: Option<&'c Undone>,
     ) -> Record<'c> {
-        Record::with(stored, position, sequence, layout, None)
+        Record::with(stored, position, sequence, layout, None, undone)
     }
 
     /// In whose memory it lies; `None` if it is a copy.
@@ -117,8 +131,9 @@ impl<'c> Record<'c> {
     }
 
     /// The same record, keeping its channel open by itself. A record of a [`CopyingReader`](crate::CopyingReader) is
-    /// copied once more instead.
+    /// copied once more instead, and so is a payload that had to be made because a stage stands in place of it.
     pub fn to_shared(&self) -> SharedRecord {
+        let made = self.layout.is_encoded();
         let stored = match self.channel {
             Some(channel) => {
                 let bytes = channel.share(self.stored).expect("a record lies in its channel");
@@ -126,13 +141,27 @@ impl<'c> Record<'c> {
             }
             None => Stored::Copied(Arc::new((self.stored.into(), self.layout.clone()))),
         };
-        SharedRecord { stored, position: self.position.offset(), sequence: self.sequence }
+        let made = made.then(|| Arc::new((self.payload.into(), self.layout.clone())));
+        SharedRecord { stored, made, position: self.position.offset(), sequence: self.sequence }
     }
 
     /// The sequence that a [`SequenceStamp`](crate::SequenceStamp) stage has put into the record.
     pub fn sequence_stamp(&self) -> Option<u64> {
         self.layout.sequence(self.stored)
     }
+
+    /// The number that the application has set for the record, if the channel has the stage of a
+    /// [`CorrelationId`](crate::CorrelationId).
+    pub fn correlation_id(&self) -> Option<u64> {
+        self.layout.correlation(self.stored)
+    }
+}
+
+/// The payload that had to be made, and the layout that knows what was found on the way.
+#[cold]
+#[inline(never)]
+fn made<'c>(undone: Option<&'c Undone>, layout: &'c StageLayout) -> (&'c [u8], &'c StageLayout) {
+    undone.map_or((&[], layout), |undone| (undone.payload(), undone.layout()))
 }
 
 impl Deref for Record<'_> {
@@ -165,6 +194,8 @@ impl fmt::Debug for Record<'_> {
 #[derive(Clone)]
 pub struct SharedRecord {
     stored: Stored,
+    /// The payload, if it is not in the stored bytes.
+    made: Option<Arc<(Box<[u8]>, StageLayout)>>,
     position: u64,
     sequence: u64,
 }
@@ -180,9 +211,15 @@ impl SharedRecord {
     /// The record.
     pub fn record(&self) -> Record<'_> {
         let (position, sequence) = (self.position, self.sequence);
-        match &self.stored {
-            Stored::Shared(channel, bytes) => Record::new(bytes.as_slice(), position, sequence, channel),
-            Stored::Copied(copied) => Record::copied(&copied.0, position, sequence, &copied.1),
+        let record = match &self.stored {
+            Stored::Shared(channel, bytes) => {
+                Record::new(bytes.as_slice(), position, sequence, channel, None)
+            }
+            Stored::Copied(copied) => Record::copied(&copied.0, position, sequence, &copied.1, None),
+        };
+        match &self.made {
+            Some(made) => Record { payload: &made.0, layout: &made.1, ..record },
+            None => record,
         }
     }
 

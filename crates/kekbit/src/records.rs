@@ -1,4 +1,7 @@
 //! The plain iterators over the records of a channel, forwards and backwards.
+//!
+//! They lend from the channel's memory for as long as that is there. Where a stage stands in place of the payload, what undoing
+//! it makes would have to lie in a buffer that is used again for the next record: so they end with an error that says so.
 
 use crate::back::Back;
 use crate::channel::Channel;
@@ -39,7 +42,7 @@ impl<'c> Records<'c> {
         mut cursor: Cursor<Window<BorrowedView<'c>>>,
         skip: Skip,
     ) -> Records<'c> {
-        if skip != Skip::None {
+        if skip != Skip::None || channel.layout().is_encoded() {
             // What is to be passed over is looked at one by one.
             cursor.set_limit(0);
         }
@@ -49,12 +52,16 @@ impl<'c> Records<'c> {
     #[inline]
     fn current(&self) -> Record<'c> {
         let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence() - 1);
-        Record::new(self.cursor.record(), position, sequence, self.channel)
+        Record::new(self.cursor.record(), position, sequence, self.channel, None)
     }
 
     #[cold]
     #[inline(never)]
     fn next_slowly(&mut self) -> Option<Result<Record<'c>, ReadError>> {
+        if let Some(error) = encoded(self.channel).filter(|_| !self.failed) {
+            self.failed = true;
+            return Some(Err(error));
+        }
         while !self.failed {
             match self.cursor.step(self.channel) {
                 Ok(Step::Record) => {
@@ -118,10 +125,10 @@ impl<'c> RecordsBack<'c> {
         mut cursor: Cursor<Window<BorrowedView<'c>>>,
         skip: Skip,
     ) -> Result<RecordsBack<'c>, ReadError> {
-        if skip != Skip::None {
+        if skip != Skip::None && !channel.layout().is_encoded() {
             let is_over = |cursor: &Cursor<Window<BorrowedView<'c>>>| {
                 let (position, sequence) = (cursor.record_position(), cursor.sequence() - 1);
-                skip.is_over(&Record::new(cursor.record(), position, sequence, channel))
+                skip.is_over(&Record::new(cursor.record(), position, sequence, channel, None))
             };
             seek::pass_over(channel, &mut cursor, is_over)?;
         }
@@ -143,10 +150,10 @@ impl<'c> Iterator for RecordsBack<'c> {
         if self.failed {
             return None;
         }
-        match self.go_back() {
+        match encoded(self.channel).map_or_else(|| self.go_back(), Err) {
             Ok(true) => {
                 let (position, sequence) = (self.cursor.record_position(), self.cursor.sequence());
-                Some(Ok(Record::new(self.cursor.record(), position, sequence, self.channel)))
+                Some(Ok(Record::new(self.cursor.record(), position, sequence, self.channel, None)))
             }
             Ok(false) => None,
             Err(error) => {
@@ -155,4 +162,10 @@ impl<'c> Iterator for RecordsBack<'c> {
             }
         }
     }
+}
+
+/// Why nothing of `channel` can be lent from its memory, if so it is.
+fn encoded(channel: &Channel) -> Option<ReadError> {
+    let stage = channel.layout().replaced().next()?;
+    Some(ReadError::Encoded { stage: stage.name.as_str().into(), id: stage.id })
 }

@@ -21,7 +21,7 @@ use crate::layout::header::Header;
 use crate::open;
 use crate::options::WriterOptions;
 use crate::pen::Pen;
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::survey::{Found, Gap, Sink, Survey};
 use crate::sys::lock::{self, Held, Role};
 use crate::time::boot_id;

@@ -26,7 +26,7 @@ use crate::memory::map::{Access, Map};
 use crate::open::Verify;
 use crate::options::{Durability, Prepare};
 use crate::pen::{Pen, PenStart};
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::survey::Survey;
 use crate::sys::file;
 use crate::sys::interruption::uninterrupted;

@@ -1,11 +1,16 @@
-//! The stages that kekbit brings: a timestamp and a sequence in front of the payload, eight bytes each.
+//! The stages that kekbit brings: a timestamp, a sequence and a correlation id in front of the payload, eight bytes each.
+//! The one that stands in place of it, compression, is in `lz4.rs`, behind a feature.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::handler::{AppendContext, Handler, StageError, StageInfo};
-use crate::layout::u64_at;
 use crate::time::TickUnit;
 
-const TIMESTAMP: u32 = 1;
-const SEQUENCE: u32 = 2;
+pub(crate) const TIMESTAMP: u32 = 1;
+pub(crate) const SEQUENCE: u32 = 2;
+pub(crate) const CORRELATION: u32 = 3;
+pub(crate) const LZ4: u32 = 4;
 
 /// Puts the time of the append in front of the record: ticks since the Unix epoch, as a little-endian `u64`. It never
 /// goes back within a channel. With this stage, readers can seek to a time exactly.
@@ -70,60 +75,99 @@ impl Handler for SequenceStamp {
     }
 }
 
-/// Where the stages of a channel have put their bytes, for readers.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct StageLayout {
-    /// Bytes around the payload, if no stage replaces it.
-    pub(crate) prefix: usize,
-    pub(crate) suffix: usize,
-    /// Where the timestamp lies in a stored record, and in what unit.
-    timestamp: Option<(usize, TickUnit)>,
-    sequence: Option<usize>,
-    /// The first stage that stands in place of the payload.
-    pub(crate) replaced_by: Option<StageInfo>,
+/// A number that the application puts in front of each record, to find again what belongs together: the request that a
+/// record answers, the trace that it is part of. [`Record::correlation_id`](crate::Record::correlation_id) tells it,
+/// and `kek cat --json` prints it as `corr`.
+///
+/// This is the application's handle: a clone of it is the same number. [`CorrelationId::set`] sets it for the records
+/// that follow, [`CorrelationId::stage`] is the stage that puts it in front of them, as a little-endian `u64`.
+///
+/// # Concurrency
+///
+/// There is one number for the whole channel. Threads that share a writer set it where no other thread comes in between:
+/// in [`SharedWriter::with`](crate::SharedWriter::with).
+///
+/// # Example: each thread's records carry its request
+///
+/// ```
+/// use kekbit::{Channel, CorrelationId, SharedWriter, Wait, Writer};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("answers.kek");
+/// let correlation = CorrelationId::new();
+/// let writer = SharedWriter::new(Writer::options().stage(correlation.stage()).create(&path)?);
+/// let answer = |request: u64, text: &str| {
+///     writer.with(Wait::backoff(), |writer| {
+///         correlation.set(request);
+///         writer.append(text.as_bytes())
+///     })
+/// };
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| answer(7, "seven"));
+///     scope.spawn(|| answer(8, "eight"));
+/// });
+///
+/// for record in Channel::open(&path)?.records() {
+///     let record = record?;
+///     let expected: &[u8] = if record.correlation_id() == Some(7) { b"seven" } else { b"eight" };
+///     assert_eq!(&record[..], expected);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CorrelationId {
+    current: Arc<AtomicU64>,
 }
 
-impl StageLayout {
-    /// The layout that `stages` make, or what is wrong with them.
-    pub(crate) fn new(stages: &[StageInfo], max_record_len: u32) -> Result<StageLayout, &'static str> {
-        let mut layout = StageLayout::default();
-        for stage in stages {
-            let at = layout.prefix;
-            layout.prefix += stage.prefix_len as usize;
-            layout.suffix += stage.suffix_len as usize;
-            if layout.prefix + layout.suffix > max_record_len as usize {
-                return Err("its stages add more than a record can have");
-            }
-            match (stage.id, stage.version, stage.prefix_len) {
-                (TIMESTAMP, 1, 8) => {
-                    let unit = stage.params.first().and_then(|unit| TickUnit::from_number(*unit));
-                    layout.timestamp =
-                        layout.timestamp.or(Some((at, unit.ok_or("a timestamp has an unknown unit")?)));
-                }
-                (SEQUENCE, 1, 8) => layout.sequence = layout.sequence.or(Some(at)),
-                _ => {}
-            }
-            if stage.replaces {
-                layout.replaced_by = Some(stage.clone());
-                break;
-            }
+impl CorrelationId {
+    /// A number of its own, 0 until it is set.
+    pub fn new() -> CorrelationId {
+        CorrelationId::default()
+    }
+
+    /// Sets the number for the records that are appended from now on. It stays, whatever becomes of them.
+    #[inline]
+    pub fn set(&self, id: u64) {
+        // Relaxed: whoever appends from another thread has got the writer from this one, which orders the two.
+        self.current.store(id, Ordering::Relaxed);
+    }
+
+    /// The number that the next record will carry.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// The stage that puts this number in front of each record.
+    pub fn stage(&self) -> CorrelationStamp {
+        CorrelationStamp { id: self.clone() }
+    }
+}
+
+/// The stage of a [`CorrelationId`], which makes it. For a [`Decoder`](crate::Decoder) a default one will do.
+#[derive(Clone, Debug, Default)]
+pub struct CorrelationStamp {
+    id: CorrelationId,
+}
+
+impl Handler for CorrelationStamp {
+    fn describe(&self) -> StageInfo {
+        StageInfo {
+            id: CORRELATION,
+            version: 1,
+            prefix_len: 8,
+            name: "correlation".into(),
+            ..StageInfo::default()
         }
-        Ok(layout)
     }
 
-    pub(crate) fn has_timestamp(&self) -> bool {
-        self.timestamp.is_some()
+    fn looks_at_body(&self) -> bool {
+        false
     }
 
-    /// Nanoseconds since the Unix epoch that a timestamp stage has put into `stored`.
-    pub(crate) fn timestamp(&self, stored: &[u8]) -> Option<u64> {
-        let (at, unit) = self.timestamp?;
-        stored.get(at..at + 8).map(|bytes| u64_at(bytes, 0).saturating_mul(unit.nanos()))
-    }
-
-    /// The sequence that a sequence stage has put into `stored`.
-    pub(crate) fn sequence(&self, stored: &[u8]) -> Option<u64> {
-        let at = self.sequence?;
-        stored.get(at..at + 8).map(|bytes| u64_at(bytes, 0))
+    #[inline]
+    fn before(&mut self, _: &mut AppendContext<'_>, _: &[u8], prefix: &mut [u8]) -> Result<(), StageError> {
+        prefix.copy_from_slice(&self.id.get().to_le_bytes());
+        Ok(())
     }
 }

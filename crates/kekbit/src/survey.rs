@@ -40,7 +40,7 @@ use crate::layout::frame::{BATCH_HEADER, Checksum, Head, Kind, Salt, WORD, batch
 use crate::layout::header::Header;
 use crate::layout::u64_at;
 use crate::lossy::{Bytes, Storage, read_lossy};
-use crate::stages::StageLayout;
+use crate::stage_layout::StageLayout;
 use crate::sys::file::PIECE;
 
 /// So many frames, one behind another, prove that the first one is one.
@@ -513,7 +513,7 @@ impl<S: Storage> Survey<S> {
 
     /// Whether a record can have the length that the upper half of a header word says.
     fn is_possible_record(&self, kl: u32) -> bool {
-        let around = (self.layout.prefix + self.layout.suffix) as u64;
+        let around = u64::from(self.layout.around);
         let len = Head::new(kl, 0).len();
         kl >> 28 == Kind::Record as u32 && (around..=u64::from(self.header.max_record_len)).contains(&len)
     }

@@ -530,3 +530,31 @@ fn a_decoder_finds_what_the_stage_finds_wrong() {
         matches!(decoder.decode(&record), Err(DecodeError::Stage(error)) if error.to_string() == "not zero")
     );
 }
+
+/// Without its feature, and only then.
+#[cfg(not(feature = "lz4"))]
+#[test]
+fn a_stage_of_a_feature_that_was_left_out_is_refused_with_its_name() {
+    struct Compressing;
+    impl Handler for Compressing {
+        fn describe(&self) -> StageInfo {
+            StageInfo {
+                id: 4,
+                version: 1,
+                prefix_len: 4,
+                replaces: true,
+                name: "lz4".into(),
+                ..StageInfo::default()
+            }
+        }
+    }
+    let dir = common::dir();
+    let path = dir.path().join("compressed.kek");
+    let mut writer = Writer::options().stage(Compressing).create(&path).unwrap();
+    writer.append(b"as it is").unwrap();
+    let error = Channel::open(&path).unwrap_err();
+    assert!(matches!(&error, OpenError::Encoded { stage, id: 4, .. } if stage == "lz4"));
+    assert!(error.to_string().contains("build kekbit with its feature `lz4`"), "{error}");
+    let channel = Channel::options().stored(true).open(&path).unwrap();
+    assert_eq!(&channel.records().next().unwrap().unwrap()[..], b"\0\0\0\0as it is");
+}
