@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use kekbit::{AppendContext, Handler, StageError, StageInfo, Timestamp};
+use kekbit::{AppendContext, Handler, StageError, StageInfo, TickUnit, Timestamp};
 
 /// Records that may share a time although more has been done than reading them: a few microseconds of work.
 const STRETCH: u32 = 64;
@@ -16,7 +16,8 @@ const STRETCH: u32 = 64;
 /// Stamps each record with the time of its arrival.
 #[derive(Debug, Default)]
 pub(crate) struct ArrivalStamp {
-    nanos: u64,
+    unit: TickUnit,
+    ticks: u64,
     left: Rc<Cell<u32>>,
 }
 
@@ -27,8 +28,8 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    pub(crate) fn stamp(&self) -> ArrivalStamp {
-        ArrivalStamp { nanos: 0, left: Rc::clone(&self.left) }
+    pub(crate) fn stamp(&self, unit: TickUnit) -> ArrivalStamp {
+        ArrivalStamp { unit, ticks: 0, left: Rc::clone(&self.left) }
     }
 
     /// What is appended from now on gets a new time.
@@ -39,7 +40,7 @@ impl Arrivals {
 
 impl Handler for ArrivalStamp {
     fn describe(&self) -> StageInfo {
-        Timestamp::nanos().describe()
+        Timestamp::new(self.unit).describe()
     }
 
     #[inline]
@@ -47,11 +48,11 @@ impl Handler for ArrivalStamp {
         match self.left.get().checked_sub(1) {
             Some(left) => self.left.set(left),
             None => {
-                self.nanos = cx.now();
+                self.ticks = cx.now() / self.unit.nanos();
                 self.left.set(STRETCH - 1);
             }
         }
-        prefix.copy_from_slice(&self.nanos.to_le_bytes());
+        prefix.copy_from_slice(&self.ticks.to_le_bytes());
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use kekbit::{Channel, Start, State, Verify};
 
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
+use crate::root::RootArgs;
 use crate::source::TrustArgs;
 use crate::stream::Stream;
 use crate::{progress, values};
@@ -39,6 +40,9 @@ pub(crate) struct CatArgs {
     /// The channel, or the directory of a journal
     path: PathBuf,
 
+    #[command(flatten)]
+    root: RootArgs,
+
     /// Where to begin
     #[arg(long, value_name = "POS", value_parser = values::start, allow_hyphen_values = true, default_value = "start")]
     from: Start,
@@ -63,7 +67,8 @@ pub(crate) struct CatArgs {
 }
 
 impl CatArgs {
-    pub(crate) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(mut self) -> Result<Exit, Failure> {
+        self.path = self.root.resolve(&self.path)?;
         let few = match self.reverse {
             true => self.count.is_some_and(|count| count <= FEW),
             false => is_near_end(self.from),

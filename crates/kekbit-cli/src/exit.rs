@@ -131,6 +131,7 @@ impl From<OpenError> for Failure {
             OpenError::NotFound { .. }
             | OpenError::NotAFile { .. }
             | OpenError::Format { .. }
+            | OpenError::OtherChannel { .. }
             | OpenError::Encoded { .. } => Exit::Missing,
             OpenError::Reused { .. } => Exit::Taken,
             _ => Exit::Io,

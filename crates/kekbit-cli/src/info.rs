@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::HEXLOWER;
-use kekbit::{Channel, Checksum, OpenError};
+use kekbit::{Channel, Checksum, Handler, OpenError, StageInfo, TickUnit, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::exit::{Exit, Failure};
 use crate::journal::Status;
 use crate::output::{print, print_json};
+use crate::root::RootArgs;
 use crate::values::{friendly, one_line, rfc3339};
 
 /// Tell what a channel or a journal is and how it stands
@@ -33,13 +34,17 @@ pub(crate) struct InfoArgs {
     /// The channel, or the directory of a journal
     path: PathBuf,
 
+    #[command(flatten)]
+    root: RootArgs,
+
     /// One JSON object; 64-bit identifiers are strings
     #[arg(long)]
     json: bool,
 }
 
 impl InfoArgs {
-    pub(crate) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(mut self) -> Result<Exit, Failure> {
+        self.path = self.root.resolve(&self.path)?;
         if self.path.is_dir() {
             let status = Status::of(&self.path)?;
             return match self.json {
@@ -71,6 +76,8 @@ pub(crate) struct Info {
     pub(crate) capacity: u64,
     max_record_len: u64,
     timeout: Option<String>,
+    /// The unit in which the timeout is recorded.
+    tick: String,
     pub(crate) created: String,
     pub(crate) records: u64,
     first_sequence: u64,
@@ -95,6 +102,16 @@ struct Stage {
     replaces: bool,
     /// Hexadecimal.
     params: String,
+    /// The unit of timestamps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tick: Option<String>,
+}
+
+/// The unit of the timestamps that the stage makes, if it is kekbit's own.
+fn unit(stage: &StageInfo) -> Option<TickUnit> {
+    let known = Timestamp::nanos().describe();
+    let is_timestamp = (stage.id, stage.version) == (known.id, known.version);
+    stage.params.first().filter(|_| is_timestamp).and_then(|number| TickUnit::from_number(*number))
 }
 
 impl Info {
@@ -120,6 +137,7 @@ impl Info {
             capacity: channel.capacity(),
             max_record_len: longest_payload(channel),
             timeout: channel.timeout().map(friendly),
+            tick: channel.tick_unit().to_string(),
             created: rfc3339(channel.created_nanos()),
             records: end.sequence - channel.first_sequence(),
             first_sequence: channel.first_sequence(),
@@ -145,6 +163,7 @@ impl Info {
                     suffix_len: stage.suffix_len,
                     replaces: stage.replaces,
                     params: HEXLOWER.encode(&stage.params),
+                    tick: unit(stage).map(|unit| unit.to_string()),
                 })
                 .collect(),
         })
@@ -175,6 +194,7 @@ impl Info {
         line("max record", &self.max_record_len);
         line("created", &self.created);
         line("timeout", &self.timeout.as_deref().unwrap_or("none"));
+        line("tick", &self.tick);
         line("writer id", &self.writer_id);
         line("channel id", &self.channel_id);
         line("checksum", &self.checksum);

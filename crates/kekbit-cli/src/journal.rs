@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use kekbit::{CursorInfo, Journal, Period, State};
+use kekbit::{Channel, CursorInfo, Journal, Period, State};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -24,6 +24,11 @@ pub(crate) struct Status {
     pub(crate) next_sequence: u64,
     /// When its oldest channel was created.
     pub(crate) created: Option<String>,
+    /// What its newest channel says, if there is one.
+    writer_id: Option<String>,
+    channel_id: Option<String>,
+    timeout: Option<String>,
+    tick: Option<String>,
     /// What the channels take on the disk.
     pub(crate) bytes: u64,
     roll_bytes: Option<u64>,
@@ -77,6 +82,9 @@ impl Status {
         // It may just be given up.
         let oldest = channels.first().and_then(|channel| Info::open(channel).ok());
         let created = oldest.map(|channel| rfc3339(channel.created_nanos()));
+        // The newest one may be empty, and then be removed.
+        let newest = channels.last().and_then(|channel| Info::open(channel).ok());
+        let newest = newest.as_ref().map(Channel::metadata);
         let state = match end.map(|end| end.state) {
             _ if lives => State::Open.to_string(),
             None => "empty".to_owned(),
@@ -92,6 +100,10 @@ impl Status {
             first_sequence,
             next_sequence,
             created,
+            writer_id: newest.map(|newest| newest.writer_id().to_string()),
+            channel_id: newest.map(|newest| newest.channel_id().to_string()),
+            timeout: newest.and_then(|newest| newest.timeout()).map(friendly),
+            tick: newest.map(|newest| newest.tick_unit().to_string()),
             bytes,
             roll_bytes: settings.map(|settings| settings.roll_bytes),
             roll_every: settings.and_then(|settings| settings.roll_every).map(|period| match period {
@@ -120,6 +132,14 @@ impl Status {
         line("first sequence", &self.first_sequence);
         line("next sequence", &self.next_sequence);
         line("created", &self.created.as_deref().unwrap_or("none"));
+        for (name, value) in
+            [("writer id", &self.writer_id), ("channel id", &self.channel_id), ("tick", &self.tick)]
+        {
+            if let Some(value) = value {
+                line(name, value);
+            }
+        }
+        line("timeout", &self.timeout.as_deref().unwrap_or("none"));
         line("bytes", &self.bytes);
         let optional =
             |value: Option<u64>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());

@@ -4,6 +4,7 @@
 //!
 //! - `values`: sizes, durations, positions, times
 //! - `input`, `split`, `arrival`: bytes from files and standard input, records from bytes, and their times
+//! - `root`: channels by their ids
 //! - `source`, `stream`: channels that are mapped, or copied out of their files; journals of channels
 //! - `output`, `pipe`: the forms in which records are printed, and what they often go through
 //! - `signals`, `progress`, `exit`: signals, progress bars, exit codes and diagnostics
@@ -27,6 +28,7 @@ mod input;
 mod output;
 mod pipe;
 mod progress;
+mod root;
 mod signals;
 mod source;
 mod split;

@@ -1,9 +1,11 @@
 //! `kek ls`: the channels and journals in a directory.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kekbit::{FormatError, Journal, OpenError};
+use kekbit::{Channel, FormatError, Journal, OpenError};
 
 use crate::exit::{Exit, Failure};
 use crate::info::Info;
@@ -15,6 +17,8 @@ use crate::values::one_line;
 ///
 /// Of a journal in it, which is a directory itself, it tells the totals, and the time at which its oldest channel was created; TAIL is
 /// what its channels take on the disk, and its name ends with a slash. Of a directory that is a journal, it lists the channels.
+///
+/// Of a directory in it that holds channels which are named after their ids, DIR/hhhh_hhhh/hhhh_hhhh.kekbit, it lists these, too.
 ///
 /// What is no channel is passed over. What could be one and cannot be read is named on standard error.
 #[derive(Args, Debug)]
@@ -39,48 +43,92 @@ impl LsArgs {
             let what = format_args!("{} is not a directory", self.dir.display());
             return Err(Failure::new(Exit::Missing, what));
         }
-        let mut names = Vec::new();
-        for entry in self.dir.read_dir().map_err(cannot)? {
-            names.push(entry.map_err(cannot)?.file_name());
-        }
-        names.sort();
-        let (mut rows, mut exit) = (vec![HEADINGS.map(str::to_owned)], Exit::Done);
-        for name in names {
-            let path = self.dir.join(&name);
-            if path.is_dir() {
-                if !Journal::is_at(&path) {
-                    continue;
-                }
-                match Status::of(&path) {
-                    Ok(status) if self.json => print_json(&status)?,
-                    Ok(status) => rows.push(journal_row(&one_line(&name.to_string_lossy()), &status)),
-                    Err(failure) => {
-                        let failure = failure.about(&path);
-                        failure.report();
-                        exit = if exit == Exit::Done { failure.exit } else { exit };
-                    }
-                }
-                continue;
-            }
-            let looked_up = match Info::open(&path) {
-                Err(error) if is_no_channel(&error) => continue,
-                opened => opened.map_err(Failure::from).and_then(|channel| Info::of(&channel)),
-            };
-            match looked_up {
-                Ok(info) if self.json => print_json(&info)?,
-                Ok(info) => rows.push(row(&one_line(&name.to_string_lossy()), &info)),
-                Err(failure) => {
-                    failure.report();
-                    exit = if exit == Exit::Done { failure.exit } else { exit };
-                }
+        let mut list = List { json: self.json, rows: vec![HEADINGS.map(str::to_owned)], exit: Exit::Done };
+        for name in names(&self.dir).map_err(cannot)? {
+            let (path, name) = (self.dir.join(&name), PathBuf::from(name));
+            if !path.is_dir() {
+                list.channel(&path, &name)?;
+            } else if Journal::is_at(&path) {
+                list.journal(&path, &name)?;
+            } else if Channel::id_of(path.join(SOME_CHANNEL)).is_some() {
+                list.half(&path, &name)?;
             }
         }
         if !self.json {
-            print(table(&rows).as_bytes())?;
+            print(table(&list.rows).as_bytes())?;
         }
-        Ok(exit)
+        Ok(list.exit)
     }
 }
+
+/// The names in a directory, in order.
+fn names(directory: &Path) -> io::Result<Vec<OsString>> {
+    let names: io::Result<Vec<_>> = directory.read_dir()?.map(|entry| Ok(entry?.file_name())).collect();
+    names.map(|mut names| {
+        names.sort();
+        names
+    })
+}
+
+/// What is listed, as far as it has come.
+struct List {
+    json: bool,
+    rows: Vec<[String; 6]>,
+    /// Of the first that could not be read.
+    exit: Exit,
+}
+
+impl List {
+    fn channel(&mut self, path: &Path, name: &Path) -> Result<(), Failure> {
+        let looked_up = match Info::open(path) {
+            Err(error) if is_no_channel(&error) => return Ok(()),
+            opened => opened.map_err(Failure::from).and_then(|channel| Info::of(&channel)),
+        };
+        match looked_up {
+            Ok(info) if self.json => print_json(&info)?,
+            Ok(info) => self.rows.push(row(&one_line(&name.to_string_lossy()), &info)),
+            Err(failure) => self.failed(&failure),
+        }
+        Ok(())
+    }
+
+    /// The channels in a directory that is named after half an id.
+    fn half(&mut self, path: &Path, name: &Path) -> Result<(), Failure> {
+        let inner = match names(path) {
+            Ok(names) => names,
+            Err(error) => {
+                self.failed(&Failure::io(format_args!("cannot list {}", path.display()), error));
+                return Ok(());
+            }
+        };
+        for inner in inner {
+            let path = path.join(&inner);
+            if Channel::id_of(&path).is_some() && !path.is_dir() {
+                self.channel(&path, &name.join(inner))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn journal(&mut self, path: &Path, name: &Path) -> Result<(), Failure> {
+        match Status::of(path) {
+            Ok(status) if self.json => print_json(&status)?,
+            Ok(status) => self.rows.push(journal_row(&one_line(&name.to_string_lossy()), &status)),
+            Err(failure) => self.failed(&failure.about(path)),
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        failure.report();
+        if self.exit == Exit::Done {
+            self.exit = failure.exit;
+        }
+    }
+}
+
+/// What a directory has in it that is named after half an id.
+const SOME_CHANNEL: &str = "0000_0000.kekbit";
 
 const HEADINGS: [&str; 6] = ["STATE", "RECORDS", "TAIL", "CAPACITY", "CREATED", "NAME"];
 

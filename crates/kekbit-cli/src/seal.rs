@@ -6,6 +6,7 @@ use clap::Args;
 use kekbit::{Channel, Journal, SealError, SealOptions, Sealed, State};
 
 use crate::exit::{Exit, Failure, note};
+use crate::root::RootArgs;
 use crate::stream::expect_journal;
 use crate::values::counted;
 
@@ -40,6 +41,9 @@ pub(crate) struct SealArgs {
     /// The channel, or the directory of a journal
     path: PathBuf,
 
+    #[command(flatten)]
+    root: RootArgs,
+
     /// Gives up what is cut off, instead of keeping it in a file
     #[arg(long)]
     discard: bool,
@@ -54,7 +58,8 @@ pub(crate) struct SealArgs {
 }
 
 impl SealArgs {
-    pub(crate) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(mut self) -> Result<Exit, Failure> {
+        self.path = self.root.resolve(&self.path)?;
         let options = Channel::seal_options()
             .discard(self.discard)
             .crashed(self.crashed)

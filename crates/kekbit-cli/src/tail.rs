@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::cat::{is_near_end, mention_inexact_time, mention_torn};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
+use crate::root::RootArgs;
 use crate::source::{Source, TrustArgs};
 use crate::stream::Stream;
 use crate::values;
@@ -44,6 +45,9 @@ use crate::values;
 pub(crate) struct TailArgs {
     /// The channel, or the directory of a journal
     path: PathBuf,
+
+    #[command(flatten)]
+    root: RootArgs,
 
     /// Begins with the last N records that are there
     #[arg(short = 'n', value_name = "N", default_value_t = 10)]
@@ -85,7 +89,8 @@ const APPEARANCE: Duration = Duration::from_millis(5);
 const LOOK_AT_OUTPUT: Duration = Duration::from_millis(500);
 
 impl TailArgs {
-    pub(crate) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(mut self) -> Result<Exit, Failure> {
+        self.path = self.root.resolve(&self.path)?;
         let mut output = Output::stdout(self.form)?;
         if let Some(limit) = self.wait.or(self.forever.then_some(None)) {
             self.wait_for_appearance(limit)?;

@@ -45,6 +45,19 @@ pub(crate) fn count(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a number from 1 on".to_owned())
 }
 
+/// The id of a channel: `42 0x2a`.
+pub(crate) fn id(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let parsed = match digits {
+        // A sign is for the parser a part of a number.
+        Some(digits) if digits.starts_with('+') => None,
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    parsed
+        .ok_or_else(|| "expected the id of a channel, decimal or hexadecimal, such as 42 or 0x2a".to_owned())
+}
+
 /// A limit, or none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Limit<T>(pub(crate) Option<T>);
@@ -215,6 +228,18 @@ mod tests {
         for text in ["10ms", "2s", "5m", "1h30m"] {
             let parsed = duration(text).unwrap();
             assert_eq!(duration(&friendly(parsed)), Ok(parsed), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_decimal_or_hexadecimal() {
+        for (text, expected) in
+            [("0", 0), ("42", 42), ("0x2a", 42), ("0X2A", 42), ("18446744073709551615", u64::MAX)]
+        {
+            assert_eq!(id(text), Ok(expected), "{text}");
+        }
+        for text in ["", "-1", "2a", "0x", "0x+1", "0x10000000000000000", "1.kekbit"] {
+            assert!(id(text).is_err(), "{text}");
         }
     }
 

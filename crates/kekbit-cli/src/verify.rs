@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::exit::{Exit, Failure, is_damaged, note};
 use crate::output::{print, print_json};
 use crate::progress;
+use crate::root::RootArgs;
 use crate::salvage::{JsonGap, lost};
 use crate::source::{Source, TrustArgs};
 use crate::stream::expect_journal;
@@ -37,6 +38,9 @@ pub(crate) struct VerifyArgs {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
+    #[command(flatten)]
+    root: RootArgs,
+
     /// One JSON object for each path
     #[arg(long)]
     json: bool,
@@ -52,7 +56,8 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     /// Checks all of them; damage in one outweighs everything else that went wrong.
-    pub(crate) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(mut self) -> Result<Exit, Failure> {
+        self.paths = self.paths.iter().map(|path| self.root.resolve(path)).collect::<Result<_, _>>()?;
         let mut exit = Exit::Done;
         for path in &self.paths {
             let found = if path.is_dir() { self.journal(path)? } else { self.channel(path)?.exit };

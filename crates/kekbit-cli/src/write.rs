@@ -7,14 +7,15 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use kekbit::{
-    AppendError, Chain, Checksum, Durability, Journal, JournalSettings, Lz4, Period, Prepare, SyncError,
-    Writer, WriterOptions,
+    AppendError, Chain, Checksum, CreateError, Durability, Journal, JournalSettings, Lz4, Period, Prepare,
+    SyncError, TickUnit, Writer, WriterOptions,
 };
 
 use crate::arrival::Arrivals;
 use crate::exit::{Exit, Failure, note};
 use crate::input::{Event, Input, Inputs};
 use crate::progress;
+use crate::root::RootArgs;
 use crate::signals::Signals;
 use crate::split::{Split, SplitError, Splitter};
 use crate::values::{self, Limit, Sync, counted};
@@ -47,6 +48,7 @@ use crate::values::{self, Limit, Sync, counted};
   tail -F access.log | kek write --roll-every day --retain-age 30d access/
   find . -print0 | kek write -0 --no-timestamp names.kek
   kek write --compress documents.kek < documents.ndjson
+  kek write --root /srv/channels 42 orders.txt
   kek write --whole --capacity 4G --max-record 16M images.kek *.png")]
 pub(crate) struct WriteArgs {
     /// The channel to create, or the directory of a journal
@@ -89,13 +91,20 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     timeout: Option<Duration>,
 
-    /// A number for the writer, for whatever you need it
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// The unit of the records' timestamps, rounded down, and of the recorded timeout, rounded up: ns, us, ms or s
+    #[arg(long, value_name = "UNIT", default_value_t = TickUnit::Nanos)]
+    tick: TickUnit,
+
+    /// A number for the writer, for whatever you need it; decimal, or hexadecimal as in 0x2a
+    #[arg(long, value_name = "N", value_parser = values::id, default_value = "0")]
     writer_id: u64,
 
     /// A number for the channel
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", value_parser = values::id, default_value = "0", conflicts_with = "root")]
     channel_id: u64,
+
+    #[command(flatten)]
+    root: RootArgs,
 
     /// What protects each record against damage
     #[arg(long, value_enum, default_value_t = ChecksumArg::Crc32c)]
@@ -249,7 +258,10 @@ const SLOW_READ: usize = 4 << 10;
 const WORDS: u64 = 16;
 
 impl WriteArgs {
-    pub(crate) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(mut self) -> Result<Exit, Failure> {
+        if let Some((_, id)) = self.root.place(&self.path)? {
+            (self.path, self.channel_id) = (self.root.resolve(&self.path)?, id);
+        }
         let signals = Signals::install().map_err(|error| Failure::io("cannot handle signals", error))?;
         let inputs = Inputs::look_up(self.files.clone())?;
         let arrivals = Arrivals::default();
@@ -262,7 +274,7 @@ impl WriteArgs {
             |settings| settings.roll_bytes,
         );
         let options = self.options(capacity);
-        let (stamp, settings) = (arrivals.stamp(), settings.as_ref());
+        let (stamp, settings) = (arrivals.stamp(self.tick), settings.as_ref());
         // The timestamp outside, where seeking to a time finds it without undoing anything.
         match (self.no_timestamp, self.compress) {
             (true, false) => self.write(options, settings, arrivals, &inputs, &signals),
@@ -289,7 +301,7 @@ impl WriteArgs {
                 Pump::new(self, journal, arrivals, inputs.total).run(inputs, signals)
             }
             None => {
-                let writer = options.create(&self.path)?;
+                let writer = self.create(options)?;
                 Pump::new(self, writer, arrivals, inputs.total).run(inputs, signals)
             }
         }
@@ -301,8 +313,19 @@ impl WriteArgs {
         timestamp + if self.compress { LZ4 } else { 0 }
     }
 
+    fn create<C: Chain>(&self, options: WriterOptions<C>) -> Result<Writer<C>, CreateError> {
+        match &self.root.root {
+            Some(root) => options.create_in(root),
+            None => options.create(&self.path),
+        }
+    }
+
     /// Whether the path is a journal's, or is to become one.
     fn writes_journal(&self) -> Result<bool, Failure> {
+        if self.root.root.is_some() && self.journal.is_given() {
+            let why = "below a --root there are channels: name the directory of a journal";
+            return Err(Failure::new(Exit::Usage, why));
+        }
         if self.path.is_dir() {
             let cannot = |error| Failure::io(format_args!("cannot list {}", self.path.display()), error);
             if Journal::is_at(&self.path) || self.path.read_dir().map_err(cannot)?.next().is_none() {
@@ -354,6 +377,7 @@ impl WriteArgs {
         let mut options = Writer::options()
             .capacity(capacity)
             .max_record_len(stored)
+            .tick(self.tick)
             .writer_id(self.writer_id)
             .channel_id(self.channel_id)
             .force_shared_file_system(self.force_shared_file_system)

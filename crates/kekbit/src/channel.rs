@@ -16,10 +16,11 @@ use crate::handler::StageInfo;
 use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
 use crate::layout::entry::Entry;
 use crate::layout::frame::{Checksum, Kind};
-use crate::layout::header::{DRAFT, Header};
+use crate::layout::header::Header;
 use crate::mapping::Mapping;
 use crate::memory::Memory;
 use crate::memory::map::{BorrowedView, Map, OwnedView, SharedBytes};
+use crate::metadata::Metadata;
 use crate::open::ReadOptions;
 use crate::opened::{Opened, Source};
 use crate::publish::{Place, Window};
@@ -350,69 +351,74 @@ impl Channel {
         &self.inner.path
     }
 
+    /// What the writer said of the channel when it created it; the following methods tell parts of that.
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::of(&self.inner.header)
+    }
+
     /// Version of the format: major, minor.
     pub fn format_version(&self) -> (u16, u16) {
-        ((self.inner.header.version >> 48) as u16, (self.inner.header.version >> 32) as u16)
+        self.metadata().format_version()
     }
 
     /// Whether the format is a draft, which may still change.
     pub fn is_draft(&self) -> bool {
-        self.inner.header.features_reader & DRAFT != 0
+        self.metadata().is_draft()
     }
 
     /// The writer's number, chosen by the application.
     pub fn writer_id(&self) -> u64 {
-        self.inner.header.writer_id
+        self.metadata().writer_id()
     }
 
     /// The channel's number, chosen by the application.
     pub fn channel_id(&self) -> u64 {
-        self.inner.header.channel_id
+        self.metadata().channel_id()
     }
 
     /// Bytes for records.
     pub fn capacity(&self) -> u64 {
-        self.inner.header.capacity
+        self.metadata().capacity()
     }
 
     /// The longest record in bytes, as stored.
     pub fn max_record_len(&self) -> u64 {
-        u64::from(self.inner.header.max_record_len)
+        self.metadata().max_record_len()
     }
 
     /// How long to wait for a sign of life of the writer; `None` is for ever.
     pub fn timeout(&self) -> Option<Duration> {
-        self.inner.timeout()
+        self.metadata().timeout()
     }
 
     /// The unit in which the timeout is recorded.
-    pub fn tick(&self) -> TickUnit {
-        self.inner.header.tick
+    pub fn tick_unit(&self) -> TickUnit {
+        self.metadata().tick_unit()
     }
 
     /// When the channel was created, in nanoseconds since the Unix epoch.
     pub fn created_nanos(&self) -> u64 {
-        self.inner.header.created
+        self.metadata().created_nanos()
     }
 
     /// Sequence of the first record.
     pub fn first_sequence(&self) -> u64 {
-        self.inner.header.first_sequence
+        self.metadata().first_sequence()
     }
 
     /// Whether records carry a checksum.
     pub fn checksum(&self) -> Checksum {
-        self.inner.header.checksum
+        self.metadata().checksum()
     }
 
     /// What the records are, if the writer has said so.
     pub fn content_type(&self) -> Option<&str> {
-        self.inner.header.attributes.content_type.as_deref()
+        self.metadata().content_type()
     }
 
     /// The schema that the records follow, if the writer has said so.
     pub fn schema(&self) -> Option<&str> {
-        self.inner.header.attributes.schema.as_deref()
+        self.metadata().schema()
     }
 
     /// Where the fields of each record lie, if the writer has said so in a way that this version understands.
@@ -422,17 +428,17 @@ impl Channel {
 
     /// The application's own keys and values.
     pub fn meta(&self) -> &[(String, String)] {
-        &self.inner.header.attributes.user
+        self.metadata().meta()
     }
 
     /// The value of the first of the application's own keys that is `key`.
     pub fn meta_value(&self, key: &str) -> Option<&str> {
-        self.meta().iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.metadata().meta_value(key)
     }
 
     /// The stages that each record went through, the outermost first.
     pub fn stages(&self) -> &[StageInfo] {
-        &self.inner.header.attributes.stages
+        self.metadata().stages()
     }
 
     /// Whether what is synced outlives a power cut: not on a file system in memory.

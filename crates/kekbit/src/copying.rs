@@ -34,6 +34,7 @@ use crate::layout::control::{HEARTBEAT, RESERVED, SYNCED};
 use crate::layout::entry::Entry;
 use crate::layout::frame::{Head, WORD, frame_len};
 use crate::layout::u64_at;
+use crate::metadata::Metadata;
 use crate::open::{ReadOptions, Verify, look_into};
 use crate::opened::{Opened, Source};
 use crate::publish::Place;
@@ -224,6 +225,11 @@ impl CopyingReader {
     /// The path under which the channel was opened.
     pub fn path(&self) -> &Path {
         &self.following.source.path
+    }
+
+    /// What the writer said of the channel when it created it, as it stood in the header when the file was opened.
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::of(&self.following.source.header)
     }
 
     /// Sequence of the first record.

@@ -138,6 +138,16 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
+    /// The file is named after one channel id, and its header has another.
+    #[error("{} is channel {found}, not {expected} as its name says: open it by its path if that is meant", path.display())]
+    OtherChannel {
+        /// The path.
+        path: PathBuf,
+        /// The id that the name stands for.
+        expected: u64,
+        /// The id in the header.
+        found: u64,
+    },
     /// A stage has put other bytes in place of the payload, and only its handler can undo that; or, if kekbit brings that stage,
     /// the feature that was left out.
     #[error("{}: stage `{stage}` (id {id}) stands in place of the payload: {}", path.display(), remedy(*.id))]

@@ -49,6 +49,7 @@ mod memory;
 mod publish;
 
 mod error;
+mod metadata;
 mod position;
 mod sys;
 mod time;
@@ -90,6 +91,7 @@ mod reader;
 mod record;
 mod records;
 mod salvage;
+mod scheme;
 mod seal;
 mod seek;
 mod shared_records;
@@ -128,6 +130,7 @@ pub use layout::frame::Checksum;
 #[cfg(feature = "lz4")]
 pub use lz4::Lz4;
 pub use mapping::Mapping;
+pub use metadata::Metadata;
 pub use open::{ReadOptions, Verify};
 pub use options::{Durability, Prepare, WriterOptions};
 pub use position::Position;
@@ -142,10 +145,14 @@ pub use shared_records::{SharedRecords, SharedRecordsBack};
 pub use stages::{CorrelationId, CorrelationStamp, SequenceStamp, Timestamp};
 pub use survey::Gap;
 pub use sync_handle::SyncHandle;
-pub use time::TickUnit;
+pub use time::{TickUnit, TickUnitError};
 pub use wait::Wait;
 pub use writer::{Appended, Writer};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/MIGRATING.md")]
+struct Migrating;

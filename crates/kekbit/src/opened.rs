@@ -15,6 +15,7 @@ use crate::layout::entry::{ENTRY, Entry, Mark, index_slots};
 use crate::layout::frame::{Checksum, Head, Kind, WORD};
 use crate::layout::header::Header;
 use crate::memory::map::Map;
+use crate::metadata::Metadata;
 use crate::record::Record;
 use crate::stage_layout::StageLayout;
 use crate::sys::file;
@@ -188,8 +189,7 @@ impl Opened {
 
     /// How long to wait for a sign of life of the writer.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        let header = &self.header;
-        (header.timeout != 0).then(|| header.tick.duration(header.timeout))
+        Metadata::of(&self.header).timeout()
     }
 
     fn entry(&self, at: u64) -> Option<Entry> {

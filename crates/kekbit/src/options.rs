@@ -139,7 +139,7 @@ pub struct WriterOptions<C = ()> {
     timeout: Option<Duration>,
     tick: TickUnit,
     writer_id: u64,
-    channel_id: u64,
+    pub(crate) channel_id: Option<u64>,
     first_sequence: u64,
     checksum: Checksum,
     attributes: Attributes,
@@ -161,7 +161,7 @@ impl Default for WriterOptions {
             timeout: None,
             tick: TickUnit::Nanos,
             writer_id: 0,
-            channel_id: 0,
+            channel_id: None,
             first_sequence: 0,
             checksum: Checksum::Crc32c,
             attributes: Attributes::default(),
@@ -197,7 +197,7 @@ impl<C: Chain> WriterOptions<C> {
         self
     }
 
-    /// The unit in which the timeout is recorded. Default: nanoseconds.
+    /// The unit in which the timeout is recorded, rounded up to a whole number of it. Default: nanoseconds.
     pub fn tick(mut self, unit: TickUnit) -> Self {
         self.tick = unit;
         self
@@ -211,7 +211,7 @@ impl<C: Chain> WriterOptions<C> {
 
     /// A number for the channel, for the application to choose. Default: 0.
     pub fn channel_id(mut self, id: u64) -> Self {
-        self.channel_id = id;
+        self.channel_id = Some(id);
         self
     }
 
@@ -381,12 +381,12 @@ impl<C: Chain> WriterOptions<C> {
         let header = Header {
             version: VERSION,
             writer_id: self.writer_id,
-            channel_id: self.channel_id,
+            channel_id: self.channel_id.unwrap_or(0),
             capacity,
             max_record_len: max_record_len as u32,
             tick: self.tick,
             checksum: self.checksum,
-            timeout: self.timeout.map_or(0, |timeout| self.tick.ticks(timeout).max(1)),
+            timeout: self.timeout.map_or(0, |timeout| self.tick.ticks_up(timeout).max(1)),
             created: unix_nanos(),
             first_sequence: self.first_sequence,
             salt,

@@ -12,6 +12,7 @@ use crate::follow::Following;
 use crate::layout::frame::Kind;
 use crate::mapping::Mapping;
 use crate::memory::map::OwnedView;
+use crate::metadata::Metadata;
 use crate::open::ReadOptions;
 use crate::publish::Window;
 use crate::record::Record;
@@ -308,6 +309,11 @@ impl Reader {
     /// Sequence of the next record.
     pub fn sequence(&self) -> u64 {
         self.following.cursor.sequence()
+    }
+
+    /// What the writer said of the channel when it created it.
+    pub fn metadata(&self) -> Metadata<'_> {
+        self.channel().metadata()
     }
 
     /// The channel that this reader reads.

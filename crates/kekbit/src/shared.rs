@@ -9,6 +9,8 @@ use thiserror::Error;
 use crate::Position;
 use crate::error::{AppendError, SyncError};
 use crate::handler::Chain;
+use crate::layout::header::Header;
+use crate::metadata::Metadata;
 use crate::sync_handle::SyncHandle;
 use crate::wait::{Next, Wait, Waiting};
 use crate::writer::{Appended, Writer};
@@ -44,6 +46,7 @@ use crate::writer::{Appended, Writer};
 pub struct SharedWriter<C: Chain = ()> {
     /// `None` after `close`.
     writer: Arc<Mutex<Option<Writer<C>>>>,
+    header: Arc<Header>,
     handle: SyncHandle,
     /// Whether what is appended must be durable before that returns.
     syncs_each: bool,
@@ -72,7 +75,13 @@ impl<C: Chain> SharedWriter<C> {
     pub fn new(mut writer: Writer<C>) -> SharedWriter<C> {
         let handle = writer.sync_handle();
         let syncs_each = writer.pen.defer_syncs();
-        SharedWriter { writer: Arc::new(Mutex::new(Some(writer))), handle, syncs_each }
+        let header = Arc::new(writer.pen.header.clone());
+        SharedWriter { writer: Arc::new(Mutex::new(Some(writer))), header, handle, syncs_each }
+    }
+
+    /// What was said of the channel when it was created; of a journal, of the channel that was being written when it was shared.
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::of(&self.header)
     }
 
     /// A handle with which threads make records durable and wait for it.
@@ -153,6 +162,7 @@ impl<C: Chain> Clone for SharedWriter<C> {
     fn clone(&self) -> Self {
         SharedWriter {
             writer: Arc::clone(&self.writer),
+            header: Arc::clone(&self.header),
             handle: self.handle.clone(),
             syncs_each: self.syncs_each,
         }

@@ -14,6 +14,7 @@ use crate::error::{AppendError, SyncError};
 use crate::handler::{AppendContext, Chain};
 use crate::layout::frame::Kind;
 use crate::mapping::Mapping;
+use crate::metadata::Metadata;
 use crate::options::WriterOptions;
 use crate::pen::Pen;
 use crate::sync_handle::SyncHandle;
@@ -282,6 +283,11 @@ impl<C: Chain> Writer<C> {
     /// Whether the channel has ended: it is full.
     pub fn is_ended(&self) -> bool {
         self.pen.is_ended()
+    }
+
+    /// What was said of the channel when it was created; in a journal, of the channel that is being written.
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::of(&self.pen.header)
     }
 
     /// The longest record that is accepted, in bytes, as stored.

@@ -244,7 +244,7 @@ fn a_channel_says_what_was_chosen() {
     let channel = Channel::open(&path).unwrap();
     assert_eq!((channel.capacity(), channel.max_record_len()), (102_400, 999));
     assert_eq!(channel.timeout(), Some(std::time::Duration::from_millis(2)), "in ticks, rounded up");
-    assert_eq!(channel.tick(), kekbit::TickUnit::Millis);
+    assert_eq!(channel.tick_unit(), kekbit::TickUnit::Millis);
     assert_eq!((channel.writer_id(), channel.channel_id()), (u64::MAX, 1 << 63));
     assert_eq!((channel.first_sequence(), channel.checksum()), (1 << 63, Checksum::None));
     assert_eq!((channel.content_type(), channel.schema()), (Some("text/plain"), Some("lines")));

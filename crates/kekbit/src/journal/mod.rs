@@ -43,6 +43,7 @@ use crate::claim::Claim;
 use crate::encode::Encode;
 use crate::error::{AppendError, SyncError};
 use crate::handler::Chain;
+use crate::metadata::Metadata;
 use crate::open::ReadOptions;
 use crate::seal::{SealOptions, Sealed};
 use crate::shared::SharedWriter;
@@ -348,6 +349,12 @@ impl<C: Chain> Journal<C> {
     /// The longest record that is accepted, in bytes, as stored.
     pub fn max_record_len(&self) -> usize {
         self.writer.max_record_len()
+    }
+
+    /// What was said of the channel that is being written when it was created. After a roll that is another one, with another
+    /// creation time and first sequence.
+    pub fn metadata(&self) -> Metadata<'_> {
+        self.writer.metadata()
     }
 
     /// The directory.

@@ -8,7 +8,7 @@
 //! which must end there. If there is none, this is the oldest record, unless there were older ones when reading began.
 
 use std::collections::VecDeque;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +22,7 @@ use crate::channel::{Channel, EndPoint};
 use crate::error::{OpenError, ReadError, SeekError};
 use crate::layout::entry::Mark;
 use crate::mapping::Mapping;
+use crate::metadata::Metadata;
 use crate::open::ReadOptions;
 use crate::reader::{End, Reader};
 use crate::record::Record;
@@ -226,6 +227,11 @@ impl JournalReader {
             Some(record) => record.sequence(),
             None => self.sequence(),
         })
+    }
+
+    /// What the writer said of the channel that is being read, if any. After a roll that is another one.
+    pub fn metadata(&self) -> Option<Metadata<'_>> {
+        self.channel().map(Channel::metadata)
     }
 
     /// The channel that is being read, if any.
@@ -602,7 +608,7 @@ impl JournalReader {
         named(opened, first)
     }
 
-    fn take_mapping(&mut self, metadata: &Metadata) -> Option<Mapping> {
+    fn take_mapping(&mut self, metadata: &fs::Metadata) -> Option<Mapping> {
         let at = self.mappings.iter().position(|mapping| mapping.is_of(metadata))?;
         self.mappings.remove(at)
     }
