@@ -76,6 +76,7 @@ impl CatArgs {
         let options = Channel::options().verify(Verify::Always).random_access(few);
         let mut source = Stream::open(&self.path, options, self.trust)?;
         let mut output = Output::stdout(self.form)?;
+        output.expect(source.shape());
         let progress = match output.is_file() {
             true => progress::bar(source.expected_len(), "printing"),
             false => ProgressBar::hidden(),

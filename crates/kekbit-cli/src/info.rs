@@ -88,6 +88,8 @@ pub(crate) struct Info {
     checksum: &'static str,
     content_type: Option<String>,
     schema: Option<String>,
+    /// Where the fields of each record lie, as FORMAT.md writes it.
+    layout: Option<String>,
     meta: Map<String, Value>,
     stages: Vec<Stage>,
 }
@@ -151,6 +153,7 @@ impl Info {
             },
             content_type: channel.content_type().map(str::to_owned),
             schema: channel.schema().map(str::to_owned),
+            layout: channel.metadata().record_layout().map(|layout| layout.to_string()),
             meta: channel.meta().iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect(),
             stages: channel
                 .stages()
@@ -208,6 +211,9 @@ impl Info {
         }
         if let Some(schema) = &self.schema {
             line("schema", schema);
+        }
+        if let Some(layout) = &self.layout {
+            line("layout", layout);
         }
         for stage in &self.stages {
             line("stage", &format_args!("{} (id {}, version {})", stage.name, stage.id, stage.version));

@@ -6,7 +6,7 @@
 //! - `input`, `split`, `arrival`: bytes from files and standard input, records from bytes, and their times
 //! - `root`: channels by their ids
 //! - `source`, `stream`: channels that are mapped, or copied out of their files; journals of channels
-//! - `output`, `pipe`: the forms in which records are printed, and what they often go through
+//! - `output`, `shape`, `pipe`: the forms in which records are printed, what they are, and what they often go through
 //! - `signals`, `progress`, `exit`: signals, progress bars, exit codes and diagnostics
 //!
 //! - `human`, `chart`, `machine`: numbers for people, pictures, and the machine they were measured on
@@ -29,6 +29,7 @@ mod output;
 mod pipe;
 mod progress;
 mod root;
+mod shape;
 mod signals;
 mod source;
 mod split;

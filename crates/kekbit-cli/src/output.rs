@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::exit::Failure;
 use crate::pipe;
+use crate::shape::{Shape, Shapes, Shown};
 use crate::values::rfc3339;
 
 /// The options that choose a form.
@@ -29,7 +30,10 @@ pub(crate) struct FormArgs {
     #[arg(long)]
     raw: bool,
 
-    /// One JSON object a line: seq, pos, len, ts (if there are timestamps), data, enc (utf8 or base64)
+    /// One JSON object a line: seq, pos, len, ts, data, enc, value
+    ///
+    /// `ts` and `corr` only if there are timestamps and correlation ids; `enc` is utf8 or base64. `value` only where the channel's
+    /// header says what records are: the fields of a struct with a fixed layout, or JSON if the content type is that.
     #[arg(long)]
     json: bool,
 
@@ -74,6 +78,8 @@ struct JsonRecord<'a> {
     #[serde(serialize_with = "Data::serialize")]
     data: Data<'a>,
     enc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Shown<'a>>,
 }
 
 /// A payload on its way into JSON, without a copy of it: what is no text becomes base64.
@@ -98,6 +104,7 @@ const BUFFER: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Output {
     form: Form,
+    shapes: Shapes,
     buffer: Vec<u8>,
     file: File,
 }
@@ -108,7 +115,17 @@ impl Output {
         let file = io::stdout().as_fd().try_clone_to_owned().map(<File as From<OwnedFd>>::from);
         let file = file.map_err(Failure::output)?;
         pipe::widen(&file);
-        Ok(Output { form: args.into(), buffer: Vec::with_capacity(2 * BUFFER), file })
+        Ok(Output {
+            form: args.into(),
+            shapes: Shapes::default(),
+            buffer: Vec::with_capacity(2 * BUFFER),
+            file,
+        })
+    }
+
+    /// Takes records that are copies for payloads of this shape.
+    pub(crate) fn expect(&mut self, shape: Shape) {
+        self.shapes.expect(shape);
     }
 
     /// Whether records go to a file, where nobody watches them arrive.
@@ -161,6 +178,10 @@ impl Output {
 
     fn json(&mut self, record: &Record<'_>) -> Result<(), Failure> {
         let payload = record.payload();
+        if payload.len() >= BUFFER {
+            // It goes out while it is made, behind what is there.
+            self.flush()?;
+        }
         let (data, enc) = match std::str::from_utf8(payload) {
             Ok(text) => (Data::Text(text), "utf8"),
             Err(_) => (Data::Bytes(payload), "base64"),
@@ -173,12 +194,12 @@ impl Output {
             corr: record.correlation_id().map(|id| id.to_string()),
             data,
             enc,
+            value: self.shapes.of(record).value(payload),
         };
         let written = if payload.len() < BUFFER {
             serde_json::to_writer(&mut self.buffer, &json)
         } else {
-            // Several times as long as the record, perhaps: it goes out while it is made.
-            self.flush()?;
+            // Several times as long as the record, perhaps.
             let mut file = BufWriter::with_capacity(BUFFER, &self.file);
             serde_json::to_writer(&mut file, &json).and_then(|()| file.flush().map_err(serde_json::Error::io))
         };

@@ -9,6 +9,8 @@ use kekbit::{
     SeekError, Start, Wait,
 };
 
+use crate::shape::Shape;
+
 /// The option that chooses.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct TrustArgs {
@@ -120,6 +122,11 @@ impl Source {
     pub(crate) fn has_replaced(&self) -> bool {
         let stages = either!(self, mapped => mapped.channel().stages(), copied => copied.stages());
         stages.iter().any(|stage| stage.replaces)
+    }
+
+    /// What its payloads are.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape::of(either!(self, mapped => mapped.metadata(), copied => copied.metadata()))
     }
 
     pub(crate) fn synced_tail(&self) -> Position {

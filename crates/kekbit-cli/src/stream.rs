@@ -6,6 +6,7 @@ use std::path::Path;
 use kekbit::{Channel, End, EndPoint, Journal, JournalReader, ReadOptions, Record, Start, State, Wait};
 
 use crate::exit::{Exit, Failure};
+use crate::shape::Shape;
 use crate::source::{Source, TrustArgs};
 
 /// Opened, and a place in it.
@@ -150,6 +151,14 @@ impl Stream {
         match self {
             Stream::Channel(source) => Ok(source.writer_lives()?),
             Stream::Journal(reader) => Ok(reader.writer_lives()?),
+        }
+    }
+
+    /// What payloads are that do not say it themselves.
+    pub(crate) fn shape(&self) -> Shape {
+        match self {
+            Stream::Channel(source) => source.shape(),
+            Stream::Journal(_) => Shape::Bytes,
         }
     }
 

@@ -100,6 +100,7 @@ impl TailArgs {
         let few = is_near_end(start) && !follow;
         let options = Channel::options().random_access(few);
         let mut stream = Stream::open(&self.path, options, self.trust)?;
+        output.expect(stream.shape());
         if self.forever && matches!(stream, Stream::Channel(_)) {
             let why = "-F is for journals: a channel that has ended is never written again";
             return Err(Failure::new(Exit::Usage, why).about(&self.path));

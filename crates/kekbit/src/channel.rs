@@ -31,7 +31,6 @@ use crate::seek::{self, Skip, Start};
 use crate::stage_layout::StageLayout;
 use crate::sys::file;
 use crate::time::TickUnit;
-use crate::typed::Layout;
 use crate::undo::Undone;
 
 /// How a channel stands.
@@ -419,11 +418,6 @@ impl Channel {
     /// The schema that the records follow, if the writer has said so.
     pub fn schema(&self) -> Option<&str> {
         self.metadata().schema()
-    }
-
-    /// Where the fields of each record lie, if the writer has said so in a way that this version understands.
-    pub fn record_layout(&self) -> Option<Layout> {
-        self.inner.header.attributes.layout.as_ref()?.parse().ok()
     }
 
     /// The application's own keys and values.

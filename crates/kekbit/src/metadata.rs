@@ -7,6 +7,7 @@ use crate::handler::StageInfo;
 use crate::layout::frame::Checksum;
 use crate::layout::header::{DRAFT, Header};
 use crate::time::TickUnit;
+use crate::typed::Layout;
 
 /// What the writer said of a channel when it created it. It never changes.
 ///
@@ -114,6 +115,11 @@ impl<'c> Metadata<'c> {
         self.header.attributes.schema.as_deref()
     }
 
+    /// Where the fields of each record lie, if the writer has said so in a way that this version understands.
+    pub fn record_layout(&self) -> Option<Layout> {
+        self.header.attributes.layout.as_ref()?.parse().ok()
+    }
+
     /// The application's own keys and values.
     pub fn meta(&self) -> &'c [(String, String)] {
         &self.header.attributes.user
@@ -145,6 +151,7 @@ impl fmt::Debug for Metadata<'_> {
             .field("checksum", &self.checksum())
             .field("content_type", &self.content_type())
             .field("schema", &self.schema())
+            .field("record_layout", &self.record_layout())
             .field("meta", &self.meta())
             .field("stages", &self.stages())
             .finish()

@@ -90,9 +90,9 @@ impl<'c> Record<'c> {
         Record::with(stored, position, sequence, layout, None, undone)
     }
 
-    /// In whose memory it lies; `None` if it is a copy.
+    /// The channel that it is read from; `None` if it is a copy, as those of a [`CopyingReader`](crate::CopyingReader) are.
     #[inline]
-    pub(crate) fn channel(&self) -> Option<&'c Channel> {
+    pub fn channel(&self) -> Option<&'c Channel> {
         self.channel
     }
 

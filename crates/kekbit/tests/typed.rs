@@ -244,7 +244,7 @@ fn a_typed_writer_is_made_of_one_that_was_created_for_the_type() {
     let channel = Channel::open(&path).unwrap();
     assert_eq!(channel.content_type(), Some("application/x-postcard"));
     assert_eq!(channel.schema(), Some("test.order.v1"));
-    assert!(channel.record_layout().is_none());
+    assert!(channel.metadata().record_layout().is_none());
 }
 
 #[test]
