@@ -234,8 +234,8 @@ impl Channel {
 
     /// The records that are there: a plain iterator that ends at the tail. When more have been appended, it goes on.
     ///
-    /// They lie in the channel's memory. Where a stage stands in place of the payload they do not, and the one thing that this
-    /// iterator yields is [`ReadError::Encoded`]: [`Channel::shared_records`] and readers undo the stage.
+    /// It lends from the channel's memory. Where a stage stands in place of the payload it yields [`ReadError::Encoded`] and
+    /// nothing else: [`Channel::shared_records`] and readers undo the stage.
     pub fn records(&self) -> Records<'_> {
         Records::new(self, self.cursor(), Skip::None)
     }

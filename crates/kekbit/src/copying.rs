@@ -56,8 +56,8 @@ use crate::wait::Wait;
 ///
 /// Whatever is done to the file, and whenever: no signal, no panic, no undefined behaviour, no waiting (unless asked for),
 /// and memory for one block and the longest frame that the file really holds, which is 256 MiB at the most, and for going back
-/// 1 MiB. Where records are compressed, twice as much as the longest of them says that it was, which is 256 MiB at the most and at
-/// most 255 times what the file holds of it.
+/// 1 MiB. Where records are compressed, twice as much as the longest of them says that it was: for each stage that compresses at most
+/// 255 times what it has made, and never more than 256 MiB.
 ///
 /// Each record that it lends was a frame that passed its check, in one piece: header word and payload come from the same
 /// copy that was checked. From the first damaged frame on nothing is lent. With [`Checksum::None`](crate::Checksum) the check

@@ -4,14 +4,47 @@
 
 use crate::cursor::{Belief, Cursor, Growth, Step};
 use crate::error::{FormatError, ReadError};
-use crate::handler::StageInfo;
+use crate::handler::{AppendContext, Handler, StageInfo};
 use crate::layout::entry::{Entry, Mark};
 use crate::layout::frame::{Checksum, Kind, Salt};
 use crate::layout::{attributes, control, crc, entry, frame, header};
+use crate::lz4::Lz4;
 use crate::memory::Memory;
 use crate::publish::{Place, Window};
 use crate::stage_layout::StageLayout;
+use crate::time::Clock;
+use crate::undo::Undone;
 use crate::{Position, cursor};
+
+/// The record that `payload` becomes in a channel that compresses so many times.
+pub fn compress(payload: &[u8], times: usize) -> Vec<u8> {
+    let mut clock = Clock::default();
+    let mut record = payload.to_vec();
+    for _ in 0..times {
+        let (mut body, mut stage) = (Vec::new(), Lz4::new());
+        let mut cx = AppendContext::new(0, &mut clock);
+        stage.instead(&mut cx, &record, &mut body).expect("it is not too long");
+        let mut prefix = [0; 4];
+        stage.before(&mut cx, &body, &mut prefix).expect("its prefix is that long");
+        record = [&prefix[..], &body].concat();
+    }
+    record
+}
+
+/// The payload of `stored`, as readers of a channel with these stages make it; `None` if one of them cannot be undone.
+///
+/// # Panics
+///
+/// If the payload need not be made.
+pub fn undo(stages: &[StageInfo], stored: &[u8]) -> Option<Vec<u8>> {
+    let layout = StageLayout::new(stages, u32::MAX).expect("these are stages");
+    let mut undone = Undone::new(&layout).expect("something stands in place of the payload");
+    let made = undone.undo(stored, 0, 0);
+    if let Err(error) = &made {
+        assert!(!error.to_string().is_empty());
+    }
+    made.ok().map(|()| undone.payload().to_vec())
+}
 
 /// CRC-32C of `bytes`, zero-padded to a multiple of 8.
 pub fn crc32c_padded(bytes: &[u8]) -> u32 {

@@ -149,7 +149,7 @@ pub use time::{TickUnit, TickUnitError};
 pub use wait::Wait;
 pub use writer::{Appended, Writer};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "zerocopy"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 

@@ -285,6 +285,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_does_not_go_back() {
+        let future = unix_nanos() + 3_600_000_000_000;
+        let mut clock = Clock::not_before(future);
+        assert_eq!((clock.now(), clock.now()), (future, future));
+        let mut clock = Clock::default();
+        let first = clock.now();
+        assert!(first > 1_700_000_000_000_000_000 && clock.now() >= first);
+        assert_eq!((out_of_range(-1), out_of_range(i64::MAX)), (0, u64::MAX));
+    }
+
+    #[test]
     fn the_kernel_tells_its_boot() {
         assert_ne!(boot_id(), [0; 16]);
         assert_eq!(boot_id(), boot_id());

@@ -11,3 +11,5 @@ mod damage;
 mod failures;
 #[path = "chains/round_trip.rs"]
 mod round_trip;
+#[path = "chains/trap.rs"]
+mod trap;

@@ -3,14 +3,16 @@
 
 mod common;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use common::{bytes, payloads};
 use kekbit::{
-    AppendContext, AppendError, Chain, Channel, DecodeError, Decoder, Encode, EncodeError, End, Handler,
-    OpenError, SequenceStamp, StageError, StageInfo, Start, TickUnit, Timestamp, Writer, WriterOptions,
+    AppendContext, AppendError, Chain, Channel, Checksum, DecodeError, Decoder, Encode, EncodeError, End,
+    Handler, OpenError, SequenceStamp, StageError, StageInfo, Start, TickUnit, Timestamp, Verify, Writer,
+    WriterOptions,
 };
 use proptest::prelude::*;
 
@@ -557,4 +559,121 @@ fn a_stage_of_a_feature_that_was_left_out_is_refused_with_its_name() {
     assert!(error.to_string().contains("build kekbit with its feature `lz4`"), "{error}");
     let channel = Channel::options().stored(true).open(&path).unwrap();
     assert_eq!(&channel.records().next().unwrap().unwrap()[..], b"\0\0\0\0as it is");
+}
+
+/// `N` words in front of the payload, which it says it does not look at: what it was given, and how many records were
+/// published before. Refuses, or panics at, the records of these numbers.
+struct Blind<const N: usize> {
+    bodies: Arc<Mutex<Vec<usize>>>,
+    published: u64,
+    refuses: Range<u64>,
+    panics: Range<u64>,
+    calls: u64,
+}
+
+impl<const N: usize> Blind<N> {
+    fn new(bodies: &Arc<Mutex<Vec<usize>>>) -> Blind<N> {
+        Blind { bodies: Arc::clone(bodies), published: 0, refuses: 0..0, panics: 0..0, calls: 0 }
+    }
+}
+
+impl<const N: usize> Handler for Blind<N> {
+    fn describe(&self) -> StageInfo {
+        StageInfo {
+            id: 1 << 16,
+            version: 1,
+            prefix_len: 8 * N as u32,
+            name: "blind".into(),
+            ..StageInfo::default()
+        }
+    }
+
+    fn looks_at_body(&self) -> bool {
+        false
+    }
+
+    fn before(
+        &mut self,
+        _: &mut AppendContext<'_>,
+        body: &[u8],
+        prefix: &mut [u8],
+    ) -> Result<(), StageError> {
+        self.bodies.lock().unwrap().push(body.len());
+        self.calls += 1;
+        assert!(!self.panics.contains(&(self.calls - 1)), "as it was told to");
+        for (i, word) in prefix.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            *word = (self.published + i as u64).to_le_bytes();
+        }
+        if self.refuses.contains(&(self.calls - 1)) { Err("no".into()) } else { Ok(()) }
+    }
+
+    fn published(&mut self) {
+        self.published += 1;
+    }
+}
+
+fn blind_stages_are_put_in_front<const N: usize>(checksum: Checksum) {
+    let dir = common::dir();
+    let path = dir.path().join("blind.kek");
+    let bodies = Arc::default();
+    let options = Writer::options().capacity(1 << 20).max_record_len(100_000).checksum(checksum);
+    let mut writer = options.stage(Blind::<N>::new(&bodies)).create(&path).unwrap();
+    // Around what is short together, and what needs room to be made.
+    let lens: Vec<usize> = (0..260).chain([1000, 4096, 65_536, 99_000]).collect();
+    for len in &lens {
+        writer.append(&common::bytes(*len as u64, *len)).unwrap();
+    }
+    assert!(matches!(writer.append(&vec![0; 100_001]), Err(AppendError::TooLong { .. })));
+    writer.append(b"and goes on").unwrap();
+    writer.close().unwrap();
+    let empty = bodies.lock().unwrap().iter().all(|len| *len == 0);
+    assert_eq!(empty, (1..=3).contains(&N), "these lengths are put in front without the payload");
+    let channel = Channel::options().verify(Verify::Always).open(&path).unwrap();
+    let records: Vec<_> = channel.records().collect::<Result<_, _>>().unwrap();
+    assert_eq!(records.len(), lens.len() + 1);
+    for (number, record) in records.iter().enumerate() {
+        let words: Vec<u64> = (0..N as u64).map(|i| number as u64 + i).collect();
+        let prefix: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(record.stored()[..8 * N], prefix, "{number} of {N}: each record was published once");
+        match lens.get(number) {
+            Some(len) => assert_eq!(record.payload(), common::bytes(*len as u64, *len)),
+            None => assert_eq!(record.payload(), b"and goes on"),
+        }
+    }
+}
+
+#[test]
+fn stages_that_do_not_look_at_the_payload_are_put_in_front_of_it() {
+    for checksum in [Checksum::Crc32c, Checksum::None] {
+        blind_stages_are_put_in_front::<0>(checksum);
+        blind_stages_are_put_in_front::<1>(checksum);
+        blind_stages_are_put_in_front::<2>(checksum);
+        blind_stages_are_put_in_front::<3>(checksum);
+        blind_stages_are_put_in_front::<4>(checksum);
+    }
+}
+
+#[test]
+fn one_that_refuses_or_panics_leaves_no_trace_of_the_record() {
+    let dir = common::dir();
+    let path = dir.path().join("blind.kek");
+    let stage = Blind::<1> { refuses: 1..3, panics: 3..5, ..Blind::new(&Arc::default()) };
+    let mut writer = Writer::options().stage(stage).create(&path).unwrap();
+    writer.append(b"first").unwrap();
+    let (tail, before) = (writer.tail(), std::fs::read(&path).unwrap());
+    for _ in 0..2 {
+        assert!(matches!(writer.append(b"refused"), Err(AppendError::Stage(_))));
+    }
+    for _ in 0..2 {
+        assert!(catch_unwind(AssertUnwindSafe(|| writer.append(b"panics"))).is_err());
+    }
+    assert_eq!((writer.tail(), writer.next_sequence()), (tail, 1));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    writer.append(b"second").unwrap();
+    let channel = Channel::open(&path).unwrap();
+    let stored: Vec<_> = channel.records().map(|record| record.unwrap().stored().to_vec()).collect();
+    // Nothing was published in between.
+    let expected =
+        [[&0_u64.to_le_bytes()[..], b"first"].concat(), [&1_u64.to_le_bytes()[..], b"second"].concat()];
+    assert_eq!(stored, expected);
 }

@@ -197,6 +197,12 @@ fn another_type_is_refused_and_the_error_names_both() {
     struct Silent([u8; 16]);
     kekbit::record_type!(Silent as "test.price.v1");
 
+    /// Another name, and nothing else that differs.
+    #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+    #[repr(C)]
+    struct Renamed([u8; 16]);
+    kekbit::record_type!(Renamed as "test.price.v2");
+
     use zerocopy::little_endian::F32;
 
     let dir = dir();
@@ -214,6 +220,7 @@ fn another_type_is_refused_and_the_error_names_both() {
         recorded,
         "`test.native.v1` (16:8 a=u64@0 b=u32@8",
     );
+    names_both(&open().typed::<Plain<Renamed>>().unwrap_err(), recorded, "`test.price.v2` (16:1)");
     let postcard = open().typed::<Postcard<Order>>().unwrap_err();
     names_both(&postcard, recorded, "`application/x-postcard` of `test.order.v1`");
     assert!(matches!(postcard, TypeError::Other { .. }));

@@ -18,7 +18,7 @@ use kekbit::{
 };
 
 use crate::any::Kind;
-use crate::common::campaign::is_long;
+use crate::common::campaign::{Campaign, is_long};
 use crate::common::{self, bytes, data_offset};
 
 type All = Vec<(u64, u64, Vec<u8>, Vec<u8>)>;
@@ -68,7 +68,8 @@ fn covered(file: &[u8], all: &All) -> Vec<bool> {
     covered
 }
 
-fn check<C: Chain>(options: WriterOptions<C>, kinds: &[Kind]) {
+/// Tells how often it has changed a byte.
+fn check<C: Chain>(options: WriterOptions<C>, kinds: &[Kind]) -> u64 {
     let dir = common::dir();
     let path = dir.path().join("flipped.kek");
     let mut writer = options.capacity(1 << 16).max_record_len(2000).create(&path).unwrap();
@@ -89,10 +90,12 @@ fn check<C: Chain>(options: WriterOptions<C>, kinds: &[Kind]) {
     let bytes = std::fs::read(&path).unwrap();
     let covered = covered(&bytes, &all);
     let file = File::options().write(true).open(&path).unwrap();
+    let mut count = 0;
     for (at, byte) in bytes.iter().enumerate() {
         // All of it, and one bit; in each test run one of the two.
         let flips = [0xFF, 1 << (at % 8)];
         for flip in if is_long() { &flips[..] } else { &flips[at % 2..][..1] } {
+            count += 1;
             file.write_all_at(&[byte ^ flip], at as u64).unwrap();
             let found = read(&path, stored);
             if covered[at] {
@@ -111,10 +114,13 @@ fn check<C: Chain>(options: WriterOptions<C>, kinds: &[Kind]) {
     let least = 4096 + all.iter().map(|(_, _, stored, _)| stored.len()).sum::<usize>() + 8 * 14;
     assert!(covered.iter().filter(|covered| **covered).count() >= least);
     assert_eq!(read(&path, stored), Some(all));
+    count
 }
 
 #[test]
 fn another_byte_anywhere_is_noticed_or_makes_no_difference() {
+    let campaign = Campaign::new("chains, bytes");
+    let mut count = 0;
     let nanos = Kind::Timestamp(TickUnit::Nanos);
     let correlation = &CorrelationId::new();
     for kinds in [
@@ -128,6 +134,7 @@ fn another_byte_anywhere_is_noticed_or_makes_no_difference() {
                 check(Writer::options()$(.stage($stage.handler(correlation)))*, kinds)
             };
         }
-        crate::for_each_length!(kinds, check_with);
+        count += crate::for_each_length!(kinds, check_with);
     }
+    campaign.done(count, "bytes changed");
 }

@@ -5,206 +5,19 @@
 //! "As it was": header, control, index, and all frames up to the word behind the last one, byte for byte. What lies behind that
 //! word is unspecified, nobody looks at it, and a claim writes there. A journal that had to make room first may have rolled.
 
-use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use kekbit::{
-    AppendContext, AppendError, Appended, Chain, Channel, CorrelationId, Decoder, Encode, EncodeError,
-    Handler, Journal, Roll, SharedError, SharedWriter, StageError, StageInfo, TickUnit, Wait, Writer,
-    WriterOptions,
+    AppendContext, AppendError, Appended, Chain, Channel, Decoder, Encode, EncodeError, Handler, Journal,
+    Roll, SharedError, SharedWriter, StageError, StageInfo, TickUnit, Wait, Writer, WriterOptions,
 };
 
-use crate::any::{Any, Kind};
+use crate::any::Kind;
 use crate::common::journal::channels;
 use crate::common::{self, bytes, data_offset};
-
-const LONGEST: usize = 2000;
-
-/// What a [`Trap`] does to the next record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Deed {
-    Nothing,
-    FailsBefore,
-    FailsAfter,
-    FailsInstead,
-    PanicsBefore,
-    PanicsAfter,
-    PanicsInstead,
-    /// Makes more than a record may have.
-    TooMuch,
-    /// Takes away what other stages have put there, or room for it.
-    TakesAway,
-}
-
-const DEEDS: [Deed; 9] = [
-    Deed::Nothing,
-    Deed::FailsBefore,
-    Deed::FailsAfter,
-    Deed::FailsInstead,
-    Deed::PanicsBefore,
-    Deed::PanicsAfter,
-    Deed::PanicsInstead,
-    Deed::TooMuch,
-    Deed::TakesAway,
-];
-
-impl Deed {
-    /// Whether only a stage does that that stands in place of the payload.
-    fn replaces(self) -> bool {
-        matches!(self, Deed::FailsInstead | Deed::PanicsInstead | Deed::TooMuch | Deed::TakesAway)
-    }
-
-    fn panics(self) -> bool {
-        matches!(self, Deed::PanicsBefore | Deed::PanicsAfter | Deed::PanicsInstead)
-    }
-}
-
-/// A stage that does what it is told.
-#[derive(Clone, Debug)]
-struct Trap {
-    replaces: bool,
-    deed: Arc<AtomicU8>,
-}
-
-impl Trap {
-    fn deed(&self) -> Deed {
-        DEEDS[usize::from(self.deed.load(Ordering::Relaxed))]
-    }
-
-    fn meets(&self, fails: Deed, panics: Deed) -> Result<(), StageError> {
-        match self.deed() {
-            deed if deed == fails => Err("refused on purpose".into()),
-            deed if deed == panics => panic!("on purpose"),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Handler for Trap {
-    fn describe(&self) -> StageInfo {
-        StageInfo {
-            id: 1 << 17,
-            version: 1,
-            prefix_len: 2,
-            suffix_len: 3,
-            replaces: self.replaces,
-            name: "trap".into(),
-            ..StageInfo::default()
-        }
-    }
-
-    fn before(&mut self, _: &mut AppendContext<'_>, _: &[u8], prefix: &mut [u8]) -> Result<(), StageError> {
-        prefix.fill(0xBB);
-        self.meets(Deed::FailsBefore, Deed::PanicsBefore)
-    }
-
-    fn after(&mut self, _: &mut AppendContext<'_>, _: &[u8], suffix: &mut [u8]) -> Result<(), StageError> {
-        suffix.fill(0xAA);
-        self.meets(Deed::FailsAfter, Deed::PanicsAfter)
-    }
-
-    fn instead(
-        &mut self,
-        _: &mut AppendContext<'_>,
-        body: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), StageError> {
-        // Half of it, before anything goes wrong.
-        let (half, rest) = body.split_at(body.len() / 2);
-        out.extend_from_slice(half);
-        self.meets(Deed::FailsInstead, Deed::PanicsInstead)?;
-        out.extend_from_slice(rest);
-        match self.deed() {
-            // In a way that nothing makes shorter.
-            Deed::TooMuch => out.extend(bytes(1, 2 * LONGEST)),
-            Deed::TakesAway => out.clear(),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn check(&self, prefix: &[u8], _: &[u8], suffix: &[u8]) -> Result<(), StageError> {
-        if (prefix, suffix) == (&[0xBB; 2], &[0xAA; 3]) { Ok(()) } else { Err("not the trap's".into()) }
-    }
-}
-
-/// Counts what has been published.
-struct Counted {
-    inner: Any,
-    published: Arc<AtomicU64>,
-}
-
-impl Handler for Counted {
-    fn describe(&self) -> StageInfo {
-        self.inner.describe()
-    }
-    fn before(
-        &mut self,
-        cx: &mut AppendContext<'_>,
-        body: &[u8],
-        prefix: &mut [u8],
-    ) -> Result<(), StageError> {
-        self.inner.before(cx, body, prefix)
-    }
-    fn after(
-        &mut self,
-        cx: &mut AppendContext<'_>,
-        body: &[u8],
-        suffix: &mut [u8],
-    ) -> Result<(), StageError> {
-        self.inner.after(cx, body, suffix)
-    }
-    fn instead(
-        &mut self,
-        cx: &mut AppendContext<'_>,
-        body: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), StageError> {
-        self.inner.instead(cx, body, out)
-    }
-    fn published(&mut self) {
-        self.published.fetch_add(1, Ordering::Relaxed);
-    }
-    fn check(&self, prefix: &[u8], body: &[u8], suffix: &[u8]) -> Result<(), StageError> {
-        self.inner.check(prefix, body, suffix)
-    }
-    fn undo(&self, prefix: &[u8], body: &[u8], suffix: &[u8], out: &mut Vec<u8>) -> Result<(), StageError> {
-        self.inner.undo(prefix, body, suffix, out)
-    }
-}
-
-/// What is in the chain, from the outside in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Link {
-    Of(Kind),
-    Trap { replaces: bool },
-}
-
-/// The traps and counters of a chain.
-#[derive(Default)]
-struct Scene {
-    deed: Arc<AtomicU8>,
-    published: Arc<AtomicU64>,
-    correlation: CorrelationId,
-}
-
-impl Scene {
-    fn handler(&self, link: Link) -> Counted {
-        let inner = match link {
-            Link::Of(kind) => kind.handler(&self.correlation),
-            Link::Trap { replaces } => Any(Box::new(Trap { replaces, deed: Arc::clone(&self.deed) })),
-        };
-        Counted { inner, published: Arc::clone(&self.published) }
-    }
-
-    fn set(&self, deed: Deed) {
-        self.deed.store(deed as u8, Ordering::Relaxed);
-    }
-}
+use crate::trap::{DEEDS, Deed, LONGEST, Link, Scene};
 
 /// What records are appended to: a channel, a shared one, or a journal.
 trait Target<C: Chain> {
@@ -232,8 +45,8 @@ trait Writing {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     Commit(usize),
+    /// Which is the same as forgetting it: neither does anything when it goes.
     Drop,
-    Forget,
 }
 
 macro_rules! writing {
@@ -258,7 +71,6 @@ macro_rules! writing {
                 match end {
                     End::Commit(more) => claim.commit(payload.len().saturating_add(more)).map(drop),
                     End::Drop => Ok(drop(claim)),
-                    End::Forget => Ok(forget(claim)),
                 }
             }
             fn batch(
@@ -274,7 +86,6 @@ macro_rules! writing {
                 match end {
                     End::Commit(_) => batch.commit().map(drop),
                     End::Drop => Ok(drop(batch)),
-                    End::Forget => Ok(forget(batch)),
                 }
             }
             fn next_sequence(&self) -> u64 {
@@ -466,6 +277,9 @@ impl Encode for Wrong {
     }
 }
 
+/// A way to append what goes wrong.
+type Misleading<'a> = &'a dyn Fn(&mut dyn Writing) -> Result<(), AppendError>;
+
 /// Encoders that fail, panic, or say that they have written more than there was space for; claims and batches of which nothing
 /// comes.
 fn mislead<C: Chain, T: Target<C>>(
@@ -476,7 +290,7 @@ fn mislead<C: Chain, T: Target<C>>(
 ) {
     let payload = bytes(3, SPACE);
     for wrong in [Wrong::Fails, Wrong::Panics, Wrong::SaysMore, Wrong::SaysTheMost] {
-        let ways: [&dyn Fn(&mut dyn Writing) -> Result<(), AppendError>; 7] = [
+        let ways: [Misleading<'_>; 5] = [
             &|writer| writer.append_encoded(&wrong).map(drop),
             &|writer| writer.append_with(SPACE, &mut |space| wrong.fill(space)).map(drop),
             &|writer| {
@@ -484,9 +298,7 @@ fn mislead<C: Chain, T: Target<C>>(
                 writer.claim(&payload, End::Commit(more))
             },
             &|writer| writer.claim(&payload, End::Drop),
-            &|writer| writer.claim(&payload, End::Forget),
             &|writer| writer.batch(&payload, &mut || (), End::Drop),
-            &|writer| writer.batch(&payload, &mut || (), End::Forget),
         ];
         for (n, way) in ways.into_iter().enumerate() {
             let (before, published) = (snapshot(&files()), scene.published.load(Ordering::Relaxed));
@@ -585,6 +397,41 @@ fn what_a_stage_or_an_encoder_does_wrong_leaves_no_trace() {
                 };
             }
             crate::for_each_length!(links, check_with);
+        }
+    }
+}
+
+#[test]
+fn a_batch_goes_on_without_the_record_that_was_refused() {
+    for replaces in [false, true] {
+        let dir = common::dir();
+        let (scene, path) = (Scene::default(), dir.path().join("batch.kek"));
+        // In place where nothing stands in place of the payload, put together outside where something does.
+        let outer = Link::Of(if replaces { Kind::Lz4 } else { Kind::Sequence });
+        let options = Writer::options().max_record_len(LONGEST as u64).stage(scene.handler(outer));
+        let mut writer = options.stage(scene.handler(Link::Trap { replaces })).create(&path).unwrap();
+        let mut batch = writer.batch();
+        let deeds = DEEDS.into_iter().filter(|deed| *deed != Deed::Nothing && (replaces || !deed.replaces()));
+        let mut count = 0;
+        for deed in deeds {
+            batch.push(b"accepted").unwrap();
+            count += 1;
+            scene.set(deed);
+            let refused = catch_unwind(AssertUnwindSafe(|| batch.push(&bytes(count, 300))));
+            scene.set(Deed::Nothing);
+            assert!(!matches!(refused, Ok(Ok(()))), "{deed:?}");
+            assert_eq!((batch.len() as u64, scene.published.load(Ordering::Relaxed)), (count, 0), "{deed:?}");
+        }
+        batch.commit().unwrap();
+        assert_eq!(scene.published.load(Ordering::Relaxed), 2 * count);
+        writer.close().unwrap();
+        let channel = Channel::options().stored(true).open(&path).unwrap();
+        assert_eq!(channel.verify(|_| ()).unwrap().sequence, count);
+        let fresh = Scene::default();
+        let decoder = Decoder::new(&channel).stage(fresh.handler(outer));
+        let mut decoder = decoder.stage(fresh.handler(Link::Trap { replaces })).build().unwrap();
+        for record in channel.records() {
+            assert_eq!(decoder.decode(&record.unwrap()).unwrap().payload, b"accepted");
         }
     }
 }

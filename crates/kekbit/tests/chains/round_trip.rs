@@ -8,9 +8,10 @@ use kekbit::{
     WriterOptions,
 };
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use crate::any::{Kind, any_chain};
-use crate::common::campaign::is_long;
+use crate::common::campaign::Campaign;
 use crate::common::{self, bytes};
 
 /// The longest stored record of these tests, and what the channels of a journal hold.
@@ -424,19 +425,23 @@ fn check(kinds: &[Kind], steps: &[Step]) -> usize {
     crate::for_each_length!(kinds, check_with)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(if is_long() { 20_000 } else { 300 })
-    })]
-
-    #[test]
-    fn what_goes_through_any_chain_comes_out_of_every_reader(
-        kinds in any_chain(),
-        steps in prop::collection::vec(any_step(), 1..16),
-    ) {
+#[test]
+fn what_goes_through_any_chain_comes_out_of_every_reader() {
+    let campaign = Campaign::new("chains");
+    let cases = campaign.count(300, 20_000);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases as u32) };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&campaign.seed().to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let plans = (any_chain(), prop::collection::vec(any_step(), 1..16));
+    let outcome = runner.run(&plans, |(kinds, steps)| {
         check(&kinds, &steps);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
     }
+    campaign.done(cases, "chains, each with a channel and a journal");
 }
 
 #[test]
