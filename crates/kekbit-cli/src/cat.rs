@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use kekbit::{Channel, Start, State, Verify};
+use kekbit::{Channel, Start, Verify};
 
 use crate::exit::{Exit, Failure, note};
 use crate::output::{FormArgs, Output};
@@ -22,6 +22,9 @@ use crate::{progress, values};
 ///
 /// POS is where to begin: `start`, `end`, a sequence such as 42, -5 for the last five records, or @TIME for the first
 /// record that is not older: @2026-01-01T00:00:00Z, or @-5m for five minutes ago. What is past the end prints nothing.
+///
+/// Of a channel of kekbit 0.3 the records are its handlers' bytes and the payload; `kek import` takes them apart. Its records have no
+/// checksums, and what lies past the end of its file is damage.
 ///
 /// With --reverse the same records are printed from the last to the first: --from and --until say which, and -n counts
 /// from the last one. At damage it ends too, up to 1 MiB before the damage is reached.
@@ -201,7 +204,7 @@ fn there_now(source: &Stream) -> Result<u64, Failure> {
 /// A torn channel is printed as far as it is good. Says so, since more had been written.
 pub(crate) fn mention_torn(source: &Stream) {
     // Where there is damage, that is reported instead.
-    if source.end_point().is_ok_and(|end| end.is_some_and(|end| end.state == State::Torn)) {
+    if source.end_point().is_ok_and(|end| end.is_some_and(|end| end.torn)) {
         note(format_args!("{}: torn: what follows is damaged or lost", source.path().display()));
     }
 }

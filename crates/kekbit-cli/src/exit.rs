@@ -133,7 +133,7 @@ impl From<OpenError> for Failure {
             | OpenError::Format { .. }
             | OpenError::OtherChannel { .. }
             | OpenError::Encoded { .. } => Exit::Missing,
-            OpenError::Reused { .. } => Exit::Taken,
+            OpenError::Reused { .. } | OpenError::BeingCreated { .. } => Exit::Taken,
             _ => Exit::Io,
         };
         Failure::new(exit, error)
@@ -179,9 +179,10 @@ impl From<SyncError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Failure {
         let exit = match error {
-            ReadError::Corrupt { .. } | ReadError::Undecodable { .. } | ReadError::UnknownKind { .. } => {
-                Exit::Damage
-            }
+            ReadError::Corrupt { .. }
+            | ReadError::CutOff { .. }
+            | ReadError::Undecodable { .. }
+            | ReadError::UnknownKind { .. } => Exit::Damage,
             _ => Exit::Io,
         };
         Failure::new(exit, error)

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::HEXLOWER;
-use kekbit::{Channel, Checksum, Handler, OpenError, StageInfo, TickUnit, Timestamp};
+use kekbit::{Channel, Checksum, Handler, OpenError, StageInfo, State, TickUnit, Timestamp, legacy};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::exit::{Exit, Failure};
 use crate::journal::Status;
+use crate::original::{self, JsonLoss};
 use crate::output::{print, print_json};
 use crate::root::RootArgs;
 use crate::values::{friendly, one_line, rfc3339};
@@ -22,6 +23,9 @@ use crate::values::{friendly, one_line, rfc3339};
 ///
 /// `durability` is what a sync gives: `machine` if what is synced outlives a power cut, `process` on a file system in
 /// memory. `synced` is the position up to which records are known to be synced, `tail` the one behind the last record.
+///
+/// A channel of kekbit 0.3 has format 1.0, and is `closed`, `unfinished` (nobody can tell whether its writer lives, since it has no
+/// locks) or `cut-off` (its records go on past the end of its file, where they are lost).
 ///
 /// Of a journal, which is a directory, it tells which records are there, what they take, what the journal remembers, and how far its
 /// named cursors have come.
@@ -53,7 +57,7 @@ impl InfoArgs {
             }
             .map(|()| Exit::Done);
         }
-        let info = Info::of(&Info::open(&self.path)?)?;
+        let info = Info::opened(&self.path, Info::open(&self.path))?;
         if self.json {
             print_json(&info)?;
         } else {
@@ -82,7 +86,8 @@ pub(crate) struct Info {
     pub(crate) records: u64,
     first_sequence: u64,
     pub(crate) tail: u64,
-    synced: u64,
+    /// `null` for a channel of 0.3, which does not record it.
+    synced: Option<u64>,
     reserved: u64,
     durability: &'static str,
     checksum: &'static str,
@@ -92,6 +97,12 @@ pub(crate) struct Info {
     layout: Option<String>,
     meta: Map<String, Value>,
     stages: Vec<Stage>,
+    /// What lies past the end of the file of a channel of 0.3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<JsonLoss>,
+    /// What else is to be said of the state.
+    #[serde(skip)]
+    remark: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +134,50 @@ impl Info {
         Channel::options().stored(true).random_access(true).open(path)
     }
 
-    pub(crate) fn of(channel: &Channel) -> Result<Info, Failure> {
+    /// What is told of the channel at `path`, which was tried to be opened; it may be one of 0.3.
+    pub(crate) fn opened(path: &Path, channel: Result<Channel, OpenError>) -> Result<Info, Failure> {
+        match channel {
+            Ok(channel) => Info::of(&channel),
+            Err(error) => Info::of_original(&original::instead(path, error)?),
+        }
+    }
+
+    fn of_original(channel: &legacy::Channel) -> Result<Info, Failure> {
+        let path = channel.path();
+        let end = channel.end_point().map_err(|error| Failure::from(error).about(path))?;
+        let cannot = |error| Failure::io("cannot look it up", error).about(path);
+        let on_storage = channel.is_on_storage().map_err(cannot)?;
+        let (major, minor) = channel.format_version();
+        Ok(Info {
+            path: path.display().to_string(),
+            format: format!("{major}.{minor}"),
+            state: end.state.to_string(),
+            sealed: end.state == legacy::State::Closed,
+            writer_id: channel.writer_id().to_string(),
+            channel_id: channel.channel_id().to_string(),
+            capacity: channel.capacity(),
+            max_record_len: channel.max_record_len(),
+            timeout: channel.timeout().map(friendly),
+            tick: channel.tick_unit().to_string(),
+            created: rfc3339(channel.created_nanos()),
+            records: end.sequence,
+            first_sequence: 0,
+            tail: end.position.offset(),
+            synced: None,
+            reserved: channel.bytes_in_file().map_err(cannot)?,
+            durability: if on_storage { "machine" } else { "process" },
+            checksum: "none",
+            content_type: None,
+            schema: None,
+            layout: None,
+            meta: Map::new(),
+            stages: Vec::new(),
+            loss: end.loss.as_ref().map(JsonLoss::of),
+            remark: original::remark(&end),
+        })
+    }
+
+    fn of(channel: &Channel) -> Result<Info, Failure> {
         let path = channel.path();
         // The end first: whatever else changes meanwhile is not older than it.
         let end = channel.end_point().map_err(|error| Failure::from(error).about(path))?;
@@ -144,7 +198,7 @@ impl Info {
             records: end.sequence - channel.first_sequence(),
             first_sequence: channel.first_sequence(),
             tail: end.position.offset(),
-            synced: channel.synced_tail().offset(),
+            synced: Some(channel.synced_tail().offset()),
             reserved: channel.reserved(),
             durability: if on_storage { "machine" } else { "process" },
             checksum: match channel.checksum() {
@@ -169,6 +223,8 @@ impl Info {
                     tick: unit(stage).map(|unit| unit.to_string()),
                 })
                 .collect(),
+            loss: None,
+            remark: (end.sealed && end.state == State::Abandoned).then(|| "sealed".to_owned()),
         })
     }
 
@@ -180,18 +236,12 @@ impl Info {
         };
         line("path", &self.path);
         line("format", &self.format);
-        line(
-            "state",
-            &format_args!(
-                "{}{}",
-                self.state,
-                if self.sealed && self.state == "abandoned" { ", sealed" } else { "" }
-            ),
-        );
+        let remark = self.remark.as_ref().map_or_else(String::new, |remark| format!(", {remark}"));
+        line("state", &format_args!("{}{remark}", self.state));
         line("records", &self.records);
         line("first sequence", &self.first_sequence);
         line("tail", &self.tail);
-        line("synced", &self.synced);
+        line("synced", &self.synced.map_or_else(|| "not recorded".to_owned(), |synced| synced.to_string()));
         line("capacity", &self.capacity);
         line("reserved", &self.reserved);
         line("max record", &self.max_record_len);

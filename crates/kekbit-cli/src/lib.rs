@@ -5,7 +5,7 @@
 //! - `values`: sizes, durations, positions, times
 //! - `input`, `split`, `arrival`: bytes from files and standard input, records from bytes, and their times
 //! - `root`: channels by their ids
-//! - `source`, `stream`: channels that are mapped, or copied out of their files; journals of channels
+//! - `source`, `original`, `stream`: channels that are mapped, or copied out of their files; those of kekbit 0.3; journals of channels
 //! - `output`, `shape`, `pipe`: the forms in which records are printed, what they are, and what they often go through
 //! - `signals`, `progress`, `exit`: signals, progress bars, exit codes and diagnostics
 //!
@@ -25,6 +25,7 @@ pub mod machine;
 
 mod arrival;
 mod input;
+mod original;
 mod output;
 mod pipe;
 mod progress;
@@ -40,6 +41,7 @@ mod tail;
 mod write;
 
 mod cursor;
+mod import;
 mod info;
 mod journal;
 mod ls;
@@ -83,6 +85,7 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Seal(seal::SealArgs),
     Salvage(salvage::SalvageArgs),
+    Import(import::ImportArgs),
     Cursor(cursor::CursorArgs),
     Retain(retain::RetainArgs),
     Stat(stat::StatArgs),
@@ -144,6 +147,7 @@ fn run() -> Result<Exit, Failure> {
         Verb::Verify(args) => args.run(),
         Verb::Seal(args) => args.run(),
         Verb::Salvage(args) => args.run(),
+        Verb::Import(args) => args.run(),
         Verb::Cursor(args) => args.run(),
         Verb::Retain(args) => args.run(),
         Verb::Stat(args) => args.run(),

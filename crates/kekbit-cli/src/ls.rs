@@ -82,7 +82,7 @@ impl List {
     fn channel(&mut self, path: &Path, name: &Path) -> Result<(), Failure> {
         let looked_up = match Info::open(path) {
             Err(error) if is_no_channel(&error) => return Ok(()),
-            opened => opened.map_err(Failure::from).and_then(|channel| Info::of(&channel)),
+            opened => Info::opened(path, opened),
         };
         match looked_up {
             Ok(info) if self.json => print_json(&info)?,

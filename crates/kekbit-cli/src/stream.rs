@@ -1,11 +1,12 @@
-//! What `cat` and `tail` read from: a channel, or a journal of channels, which is a directory.
+//! What `cat` and `tail` read from: a channel, a journal of channels, which is a directory, or a channel of kekbit 0.3.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use kekbit::{Channel, End, EndPoint, Journal, JournalReader, ReadOptions, Record, Start, State, Wait};
+use kekbit::{Channel, End, Journal, JournalReader, ReadOptions, Record, Start, State, Wait, legacy};
 
 use crate::exit::{Exit, Failure};
+use crate::original;
 use crate::shape::Shape;
 use crate::source::{Source, TrustArgs};
 
@@ -14,6 +15,16 @@ use crate::source::{Source, TrustArgs};
 pub(crate) enum Stream {
     Channel(Source),
     Journal(Box<JournalReader>),
+    Original(Box<legacy::Reader>),
+}
+
+/// Where it ends at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// Sequence of the record that would be next.
+    pub(crate) sequence: u64,
+    /// Whether a crash has damaged what follows.
+    pub(crate) torn: bool,
 }
 
 impl Stream {
@@ -24,7 +35,11 @@ impl Stream {
             return Err(Failure::new(Exit::Usage, why));
         }
         if !path.is_dir() {
-            return Ok(Stream::Channel(Source::open(path, options, trust)?));
+            return match Source::open(path, options, trust) {
+                Ok(source) => Ok(Stream::Channel(source)),
+                // Of that nothing is mapped, whoever is trusted.
+                Err(error) => Ok(Stream::Original(Box::new(original::instead(path, error)?.reader()))),
+            };
         }
         if trust.untrusted {
             let why = "--untrusted reads channels: name the files of the journal one by one";
@@ -38,6 +53,7 @@ impl Stream {
         match self {
             Stream::Channel(source) => Ok(source.seek(start)?),
             Stream::Journal(reader) => Ok(reader.seek(start)?),
+            Stream::Original(reader) => Ok(reader.seek(start)?),
         }
     }
 
@@ -45,6 +61,8 @@ impl Stream {
         match self {
             Stream::Channel(source) => source.set_durable(durable),
             Stream::Journal(reader) => reader.set_durable(durable),
+            // It does not know what is durable: who asks for that is refused.
+            Stream::Original(_) => {}
         }
     }
 
@@ -63,6 +81,14 @@ impl Stream {
                 }
                 Ok(())
             }
+            Stream::Original(reader) => {
+                while let Some(record) = reader.try_next()? {
+                    if each(&record)?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -74,6 +100,14 @@ impl Stream {
         match self {
             Stream::Channel(source) => source.try_for_each_back(each),
             Stream::Journal(reader) => {
+                while let Some(record) = reader.try_previous()? {
+                    if each(&record)?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Stream::Original(reader) => {
                 while let Some(record) = reader.try_previous()? {
                     if each(&record)?.is_break() {
                         break;
@@ -104,6 +138,7 @@ impl Stream {
         match self {
             Stream::Channel(source) => Ok(source.first_sequence()),
             Stream::Journal(reader) => Ok(reader.oldest_sequence()?.unwrap_or(0)),
+            Stream::Original(_) => Ok(0),
         }
     }
 
@@ -112,6 +147,7 @@ impl Stream {
         match self {
             Stream::Channel(source) => source.sequence(),
             Stream::Journal(reader) => reader.sequence(),
+            Stream::Original(reader) => reader.sequence(),
         }
     }
 
@@ -119,6 +155,7 @@ impl Stream {
         match self {
             Stream::Channel(source) => Ok(source.next(wait)?),
             Stream::Journal(reader) => Ok(reader.next(wait)?),
+            Stream::Original(reader) => Ok(reader.next(wait)?),
         }
     }
 
@@ -126,6 +163,7 @@ impl Stream {
     pub(crate) fn end(&self) -> Result<Option<End>, Failure> {
         let reader = match self {
             Stream::Channel(source) => return Ok(source.end()),
+            Stream::Original(reader) => return Ok(reader.end()),
             Stream::Journal(reader) => reader,
         };
         if reader.writer_lives()? {
@@ -140,15 +178,22 @@ impl Stream {
     }
 
     /// Where it ends at the moment; `None` if there is nothing at all.
-    pub(crate) fn end_point(&self) -> Result<Option<EndPoint>, Failure> {
-        match self {
-            Stream::Channel(source) => Ok(Some(source.end_point()?)),
-            Stream::Journal(reader) => Ok(reader.end_point()?),
-        }
+    pub(crate) fn end_point(&self) -> Result<Option<Ending>, Failure> {
+        let end = match self {
+            Stream::Channel(source) => Some(source.end_point()?),
+            Stream::Journal(reader) => reader.end_point()?,
+            Stream::Original(reader) => {
+                let sequence = reader.channel().end_point()?.sequence;
+                return Ok(Some(Ending { sequence, torn: false }));
+            }
+        };
+        Ok(end.map(|end| Ending { sequence: end.sequence, torn: end.state == State::Torn }))
     }
 
+    /// Whether somebody writes it; of a channel of 0.3, whether that may be.
     pub(crate) fn writer_lives(&self) -> Result<bool, Failure> {
         match self {
+            Stream::Original(reader) => Ok(reader.end() != Some(End::Closed)),
             Stream::Channel(source) => Ok(source.writer_lives()?),
             Stream::Journal(reader) => Ok(reader.writer_lives()?),
         }
@@ -158,7 +203,7 @@ impl Stream {
     pub(crate) fn shape(&self) -> Shape {
         match self {
             Stream::Channel(source) => source.shape(),
-            Stream::Journal(_) => Shape::Bytes,
+            Stream::Journal(_) | Stream::Original(_) => Shape::Bytes,
         }
     }
 
@@ -166,12 +211,14 @@ impl Stream {
         match self {
             Stream::Channel(source) => source.path(),
             Stream::Journal(reader) => reader.path(),
+            Stream::Original(reader) => reader.channel().path(),
         }
     }
 
     pub(crate) fn seeks_time_exactly(&self) -> bool {
         match self {
             Stream::Channel(source) => source.seeks_time_exactly(),
+            Stream::Original(reader) => reader.channel().seeks_time_exactly(),
             // All channels of a journal have the stages that its writer was given; the last tells best.
             Stream::Journal(reader) => {
                 let channels = Journal::channels(reader.path()).unwrap_or_default();
@@ -187,6 +234,7 @@ impl Stream {
         match self {
             Stream::Channel(source) => Some(source.expected_len()),
             Stream::Journal(_) => None,
+            Stream::Original(reader) => reader.channel().bytes_in_file().ok(),
         }
     }
 }

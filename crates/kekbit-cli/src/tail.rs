@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cat::{is_near_end, mention_inexact_time, mention_torn};
 use crate::exit::{Exit, Failure, note};
+use crate::original;
 use crate::output::{FormArgs, Output};
 use crate::root::RootArgs;
 use crate::source::{Source, TrustArgs};
@@ -22,6 +23,9 @@ use crate::values;
 /// With -f it prints each record as soon as it is there, and ends when the channel has ended: with 0 if it was closed
 /// or is full, with 6 if its writer has died or timed out, or if a crash of the machine has torn it. A writer has timed
 /// out when there was no new record for as long as the channel's timeout says.
+///
+/// Of a channel of kekbit 0.3, which has no locks, nobody can tell whether its writer has died: it is followed until it is closed or
+/// times out.
 ///
 /// A journal, which is a directory, has ended when nobody writes it: with 0 if its last channel was closed. With -F it is followed
 /// further on, whoever writes it next, and waited for if it is not there yet.
@@ -101,7 +105,11 @@ impl TailArgs {
         let options = Channel::options().random_access(few);
         let mut stream = Stream::open(&self.path, options, self.trust)?;
         output.expect(stream.shape());
-        if self.forever && matches!(stream, Stream::Channel(_)) {
+        if self.durable && matches!(stream, Stream::Original(_)) {
+            let why = "--durable is for channels of today: kekbit 0.3 does not record what is synced";
+            return Err(Failure::new(Exit::Usage, why).about(&self.path));
+        }
+        if self.forever && !matches!(stream, Stream::Journal(_)) {
             let why = "-F is for journals: a channel that has ended is never written again";
             return Err(Failure::new(Exit::Usage, why).about(&self.path));
         }
@@ -135,7 +143,11 @@ impl TailArgs {
             let there = match Channel::wait_for(&self.path, Wait::spin().retries(0)) {
                 Ok(channel) => channel.is_some(),
                 Err(OpenError::NotAFile { .. }) if self.path.is_dir() => Journal::is_at(&self.path),
-                Err(error) => return Err(error.into()),
+                Err(error) => match original::instead(&self.path, error) {
+                    Ok(_) => true,
+                    Err(OpenError::BeingCreated { .. }) => false,
+                    Err(error) => return Err(error.into()),
+                },
             };
             if there {
                 return Ok(());

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kekbit::{Channel, Finding, Journal, OpenError, ReadError, State};
+use kekbit::{Channel, Finding, Journal, OpenError, ReadError, State, legacy};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, is_damaged, note};
+use crate::original::{self, JsonLoss};
 use crate::output::{print, print_json};
 use crate::progress;
 use crate::root::RootArgs;
@@ -24,6 +25,9 @@ use crate::values::{counted, one_line};
 /// makes any: it can only be salvaged. Of a channel that is being written, what is there is checked.
 ///
 /// Compressed records are decompressed, too.
+///
+/// Of a channel of kekbit 0.3, which has no checksums, the lengths are checked. One that was filled has lost what its writer put past
+/// the end of the file: how many bytes is said, and it exits with 1.
 ///
 /// Of a journal, which is a directory, each channel is checked, and whether it begins where the one before ends.
 ///
@@ -123,15 +127,21 @@ struct Verdict {
     /// Records that it would not, if their number is known.
     lost: Option<u64>,
     ok: bool,
+    /// What lies past the end of the file of a channel of 0.3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<JsonLoss>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip)]
     exit: Exit,
+    /// Whether it is `kek import` that would save what is good.
+    #[serde(skip)]
+    import: bool,
 }
 
 #[derive(Serialize)]
 struct Damage {
-    /// `torn` or `corrupt`.
+    /// `torn`, `corrupt`, or `cut-off`.
     kind: &'static str,
     /// `null` if it is the header's.
     position: Option<u64>,
@@ -160,15 +170,12 @@ impl Verdict {
     fn of(path: &Path, crashed: bool, trust: TrustArgs) -> Verdict {
         let channel = match Source::open(path, Channel::options().stored(true).crashed(crashed), trust) {
             Ok(channel) => channel,
-            Err(error) if is_damaged(&error) => {
-                let what = error.to_string();
-                let damage =
-                    Damage { kind: "corrupt", position: None, sequence: None, bytes_behind: None, what };
-                let (state, first_damage) = (Some("corrupt".to_owned()), Some(damage));
-                let verdict = Verdict { state, first_damage, ..Verdict::unread(path) };
-                return verdict.failed(&Failure::new(Exit::Damage, error));
+            Err(error) => {
+                return match original::instead(path, error) {
+                    Ok(channel) => Verdict::of_original(path, &channel),
+                    Err(error) => Verdict::unopened(path, error),
+                };
             }
-            Err(error) => return Verdict::unread(path).failed(&error.into()),
         };
         let bar = progress::bar(Some(channel.expected_len()), "verifying");
         let check_up = channel.check_up(|position| bar.set_position(position.offset()));
@@ -225,6 +232,48 @@ impl Verdict {
         verdict
     }
 
+    /// What could not be opened.
+    fn unopened(path: &Path, error: OpenError) -> Verdict {
+        if !is_damaged(&error) {
+            return Verdict::unread(path).failed(&error.into());
+        }
+        let what = error.to_string();
+        let damage = Damage { kind: "corrupt", position: None, sequence: None, bytes_behind: None, what };
+        let (state, first_damage) = (Some("corrupt".to_owned()), Some(damage));
+        let verdict = Verdict { state, first_damage, ..Verdict::unread(path) };
+        verdict.failed(&Failure::new(Exit::Damage, error))
+    }
+
+    /// Of a channel of 0.3, where a length is all that can be checked of a record.
+    fn of_original(path: &Path, channel: &legacy::Channel) -> Verdict {
+        let bar = progress::bar(channel.bytes_in_file().ok(), "verifying");
+        let check_up = channel.check_up(|position| bar.set_position(position.offset()));
+        bar.finish_and_clear();
+        let (records, tail) = (check_up.sequence, check_up.position.offset());
+        let mut verdict =
+            Verdict { records, tail, salvageable: Some(records), import: true, ..Verdict::unread(path) };
+        let (kind, what) = match check_up.outcome {
+            Ok(end) => match end.loss {
+                None => {
+                    verdict.state = Some(end.state.to_string());
+                    (verdict.lost, verdict.ok) = (Some(0), true);
+                    return verdict;
+                }
+                Some(loss) => {
+                    verdict.loss = Some(JsonLoss::of(&loss));
+                    ("cut-off", loss.to_string())
+                }
+            },
+            Err(ReadError::Corrupt { what, .. }) => ("corrupt", what.to_owned()),
+            Err(error) => return verdict.failed(&Failure::from(error).about(path)),
+        };
+        verdict.state = Some(kind.to_owned());
+        verdict.first_damage =
+            Some(Damage { kind, position: Some(tail), sequence: Some(records), bytes_behind: None, what });
+        verdict.exit = Exit::Damage;
+        verdict
+    }
+
     /// Finds out what `kek salvage` would make of it.
     fn look_behind(&mut self, path: &Path, crashed: bool) {
         let bar =
@@ -257,8 +306,10 @@ impl Verdict {
             salvageable: None,
             lost: None,
             ok: false,
+            loss: None,
             error: None,
             exit: Exit::Done,
+            import: false,
         }
     }
 
@@ -288,6 +339,9 @@ impl Verdict {
         if let (Some(gaps), Some(records)) = (self.gap_count, self.salvageable) {
             let (gaps, records) = (counted(gaps, "gap"), counted(records, "record"));
             text += &format!("; `kek salvage` would save {records} around {gaps}, {}", lost(self.lost));
+        }
+        if self.import {
+            text += &format!("; `kek import` copies the {}", counted(self.records, "good record"));
         }
         if damage.kind == "torn" {
             text += "; `kek seal` ends it there";

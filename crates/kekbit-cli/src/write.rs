@@ -1,6 +1,6 @@
 //! `kek write`: creates a channel, or goes on with a journal, and appends records to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -326,23 +326,7 @@ impl WriteArgs {
             let why = "below a --root there are channels: name the directory of a journal";
             return Err(Failure::new(Exit::Usage, why));
         }
-        if self.path.is_dir() {
-            let cannot = |error| Failure::io(format_args!("cannot list {}", self.path.display()), error);
-            if Journal::is_at(&self.path) || self.path.read_dir().map_err(cannot)?.next().is_none() {
-                return Ok(true);
-            }
-            let why = "it is a directory with other things in it: a journal needs one of its own";
-            return Err(Failure::new(Exit::Taken, why).about(&self.path));
-        }
-        // A name that ends with a slash is a directory's.
-        let wanted = self.journal.is_given() || self.path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        // Without that slash, so that a file is found.
-        let bare: PathBuf = self.path.components().collect();
-        if wanted && bare.symlink_metadata().is_ok() {
-            let why = "it exists and is no directory: a journal is one";
-            return Err(Failure::new(Exit::Taken, why).about(&self.path));
-        }
-        Ok(wanted)
+        is_for_journal(&self.path, self.journal.is_given())
     }
 
     /// How the journal rolls and what it keeps: what it remembers, and what is said now.
@@ -409,8 +393,29 @@ impl WriteArgs {
     }
 }
 
+/// Whether the path is a journal's, or is to become one: because of its name, or because that is `wanted` anyway.
+pub(crate) fn is_for_journal(path: &Path, wanted: bool) -> Result<bool, Failure> {
+    if path.is_dir() {
+        let cannot = |error| Failure::io(format_args!("cannot list {}", path.display()), error);
+        if Journal::is_at(path) || path.read_dir().map_err(cannot)?.next().is_none() {
+            return Ok(true);
+        }
+        let why = "it is a directory with other things in it: a journal needs one of its own";
+        return Err(Failure::new(Exit::Taken, why).about(path));
+    }
+    // A name that ends with a slash is a directory's.
+    let wanted = wanted || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    // Without that slash, so that a file is found.
+    let bare: PathBuf = path.components().collect();
+    if wanted && bare.symlink_metadata().is_ok() {
+        let why = "it exists and is no directory: a journal is one";
+        return Err(Failure::new(Exit::Taken, why).about(path));
+    }
+    Ok(wanted)
+}
+
 /// What records are appended to.
-trait Sink {
+pub(crate) trait Sink {
     fn append(&mut self, record: &[u8]) -> Result<(), AppendError>;
 
     /// The longest record, as stored.

@@ -82,9 +82,9 @@ fn ls_lists_channels_passes_over_the_rest_and_names_the_unreadable() {
     let lines = stdout_of(kek().args(["ls", "--json"]).current_dir(place.dir()));
     let records: Vec<_> = lines.lines().map(|line| json(line)["records"].as_u64().unwrap()).collect();
     assert_eq!(records, [2, 1]);
-    place.file("old", with_version(&place.path("a.kek"), 1));
+    place.file("new", with_version(&place.path("a.kek"), 3));
     let output = kek().arg("ls").arg(place.dir()).run("");
-    assert_fails(&output, 3, "format version 1.0 is not supported");
+    assert_fails(&output, 3, "format version 3.0 is not supported");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), table);
     assert_fails(&kek().arg("ls").arg(place.path("nope")).run(""), 3, "cannot list");
     assert_fails(&kek().arg("ls").arg(place.path("empty")).run(""), 3, "is not a directory");
@@ -110,7 +110,7 @@ fn what_is_no_channel_exits_with_three_and_one_line() {
         (place.file("empty", ""), "not a kekbit channel"),
         (place.file("random", random), "not a kekbit channel"),
         (place.file("text", "hello"), "not a kekbit channel"),
-        (place.file("old", with_version(&good, 1)), "version 1.0 is not supported"),
+        (place.file("newer", with_version(&good, 4)), "version 4.0 is not supported"),
         (place.file("new", with_version(&good, 3)), "version 3.0 is not supported"),
         (place.path("fifo"), "FIFO"),
         (place.path("link"), "symbolic link"),

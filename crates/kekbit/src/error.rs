@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::encode::EncodeError;
 use crate::handler::StageError;
+use crate::legacy::Loss;
 use crate::stages::LZ4;
 use crate::{Position, State};
 
@@ -19,8 +20,21 @@ pub enum FormatError {
     #[error("not a kekbit channel")]
     NotAChannel,
     /// The format has another major version.
-    #[error("format version {major}.{minor} is not supported, only 2.x is{}", if *.major == 1 { " (kekbit 0.1 to 0.3 wrote it)" } else { "" })]
+    #[error("format version {major}.{minor} is not supported, only 2.x is")]
     Version {
+        /// Major version.
+        major: u16,
+        /// Minor version.
+        minor: u16,
+    },
+    /// The original kekbit wrote it: [`legacy`](crate::legacy) reads it.
+    #[error(
+        "format version 1.0, which kekbit 0.3 wrote: `kekbit::legacy` reads it, and `kek import` copies it into a channel of today"
+    )]
+    Legacy,
+    /// It is no channel of 0.3, which is all that [`legacy`](crate::legacy) reads.
+    #[error("format version {major}.{minor} is not that of kekbit 0.3 (1.0){}", if *.major == 2 { ": `kekbit::Channel` reads it" } else { "" })]
+    NotLegacy {
         /// Major version.
         major: u16,
         /// Minor version.
@@ -147,6 +161,14 @@ pub enum OpenError {
         expected: u64,
         /// The id in the header.
         found: u64,
+    },
+    /// Kekbit 0.3 is creating it, or has died of it: there is a lock beside it.
+    #[error("{} is being created, since there is {}: if nobody is at it any more, remove that", path.display(), lock.display())]
+    BeingCreated {
+        /// The path.
+        path: PathBuf,
+        /// The lock, a file.
+        lock: PathBuf,
     },
     /// A stage has put other bytes in place of the payload, and only its handler can undo that; or, if kekbit brings that stage,
     /// the feature that was left out.
@@ -330,6 +352,14 @@ pub enum ReadError {
         stage: Box<str>,
         /// The stage's id.
         id: u32,
+    },
+    /// A channel of kekbit 0.3 goes on past the end of its file, where everything is lost; see [`legacy`](crate::legacy).
+    #[error("cut off at position {position}: {loss}")]
+    CutOff {
+        /// Where the record begins that is cut off, or would be next.
+        position: Position,
+        /// How much is lost.
+        loss: Loss,
     },
     /// An intact frame of a kind that this version does not know and may not pass over.
     #[error("frame of unknown kind {kind} at position {position}: a newer version of kekbit may read it")]

@@ -25,7 +25,7 @@
 //! - [`Handler`] is a stage of the write operation; [`Timestamp`], [`SequenceStamp`] and [`CorrelationId`] are built in, and
 //!   compression with the feature `lz4`. Readers undo these, [`Decoder`] the others.
 //! - [`typed`] channels hold values of one type instead of bytes.
-//! - [`CopyingReader`] reads the files of those who are not trusted.
+//! - [`CopyingReader`] reads the files of those who are not trusted, [`legacy`] those of the original kekbit (0.3).
 //! - [`Channel::seal`] ends a channel whose writer has died, [`Channel::salvage`] copies what is good out of a damaged one.
 //!
 //! # Trust
@@ -101,6 +101,7 @@ mod wait;
 
 mod journal;
 
+pub mod legacy;
 pub mod typed;
 
 #[cfg(test)]

@@ -433,17 +433,17 @@ fn what_is_no_file_is_not_opened() {
 
 #[test]
 fn files_of_other_versions_are_named_by_their_version() {
-    // What kekbit 0.1 to 0.3 write: 128 bytes of header, of which 57 are used.
+    // What kekbit 0.3 writes: 128 bytes of header, of which 57 are used.
     let mut old = Vec::from(*b"*KEKBIT*");
     for word in [1_u64 << 48, 1850, 4242, 300_000 | 1000 << 32, 99_999_999_999, 1_600_000_000_000_000_000] {
         old.extend_from_slice(&word.to_le_bytes());
     }
     old.resize(300_000 + 128, 0);
     let error = format_error(&old);
-    assert!(matches!(error, FormatError::Version { major: 1, minor: 0 }));
-    assert!(error.to_string().contains("kekbit 0.1 to 0.3"));
+    assert!(matches!(error, FormatError::Legacy));
+    assert!(error.to_string().contains("`kekbit::legacy` reads it"));
     old.truncate(128);
-    assert!(matches!(format_error(&old), FormatError::Version { major: 1, minor: 0 }));
+    assert!(matches!(format_error(&old), FormatError::Legacy));
     let newer = with_header_word(8, 3 << 48 | 7 << 32);
     assert!(matches!(format_error(&newer), FormatError::Version { major: 3, minor: 7 }));
     // A later minor version only adds what this one may pass over.

@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,6 +166,16 @@ impl Running {
     #[track_caller]
     pub fn line(&self) -> String {
         self.lines.recv_timeout(LIMIT).expect("a line")
+    }
+
+    /// The next line that it prints; `None` if it has ended without one.
+    #[track_caller]
+    pub fn next_line(&self) -> Option<String> {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
+        }
     }
 
     /// All the lines that it still prints, until it ends.

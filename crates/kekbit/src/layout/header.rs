@@ -25,6 +25,8 @@ use super::{PAGE, crc, put, round_up, u32_at, u64_at};
 use crate::error::FormatError;
 use crate::time::TickUnit;
 
+/// The version of the original's files, which have the same magic.
+pub(crate) const LEGACY: u64 = 1 << 48;
 /// The first eight bytes of every channel file.
 pub(crate) const MAGIC: [u8; 8] = *b"*KEKBIT*";
 /// Version 2.0 as the header tells it: major, minor, patch.
@@ -142,6 +144,9 @@ impl Header {
             return Err(FormatError::NotAChannel);
         }
         let version = u64_at(bytes, 8);
+        if version == LEGACY {
+            return Err(FormatError::Legacy);
+        }
         if version >> 48 != VERSION >> 48 {
             return Err(FormatError::Version {
                 major: (version >> 48) as u16,
