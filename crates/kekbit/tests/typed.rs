@@ -392,6 +392,14 @@ fn a_journal_keeps_its_type_across_channels_and_openings() {
     for expected in (0..number).rev() {
         assert_eq!(reader.try_previous().unwrap().unwrap().value, order(expected));
     }
+    // A cursor with a name, which goes on where it has committed.
+    for expected in [0, 1, 2] {
+        let mut cursor =
+            Journal::reader(&path).unwrap().cursor("billing").unwrap().typed::<Postcard<Order>>();
+        assert_eq!(cursor.next(patience()).unwrap().unwrap().value, order(expected));
+        cursor.commit();
+        assert_eq!(cursor.try_next().unwrap().unwrap().value, order(expected + 1));
+    }
     // Another type is refused before anything is made.
     let files = common::names_in(&path);
     let refused = options().open_typed::<Plain<Price>>(&path).unwrap_err();
@@ -408,7 +416,7 @@ fn a_reader_of_a_journal_finds_out_where_another_type_begins() {
     let dir = dir();
     let path = dir.path().join("prices");
     let mut journal = Journal::options().open_typed::<Plain<Price>>(&path).unwrap();
-    journal.append(&price(0)).unwrap();
+    journal.append_with(|value| *value = price(0)).unwrap();
     journal.close().unwrap();
     // Nobody keeps whoever writes bytes from doing so.
     let mut bytes = Journal::options().open(&path).unwrap();

@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{Codec, Layout, RecordType, Typed};
+use crate::claim::Claim;
 use crate::encode::EncodeError;
 use crate::error::AppendError;
 use crate::handler::Chain;
+use crate::journal::Journal;
 use crate::writer::{Appended, Writer};
 
 /// The codec of structs with a fixed layout: what lies in memory is what lies in the file, and is read where it lies.
@@ -82,15 +84,40 @@ where
     /// As [`Writer::append`]. If `fill` panics nothing has happened.
     #[inline]
     pub fn append_with(&mut self, fill: impl FnOnce(&mut T)) -> Result<Appended, AppendError> {
-        let mut claim = self.inner.claim(size_of::<T>())?;
-        if claim.is_outside() {
-            // What stands in its place is made of it afterwards.
-            let mut value = T::new_zeroed();
-            fill(&mut value);
-            claim.copy_from_slice(value.as_bytes());
-        } else {
-            fill(T::mut_from_bytes(&mut claim).expect("the alignment was compared with the stages"));
-        }
-        claim.commit(size_of::<T>())
+        fill_and_commit(self.inner.claim(size_of::<T>())?, fill)
     }
+}
+
+impl<C, T> Typed<Journal<C>, Plain<T>>
+where
+    C: Chain,
+    T: RecordType + FromBytes + IntoBytes + Immutable + KnownLayout + 'static,
+{
+    /// Appends a record that `fill` writes in place, in the memory of the journal's channel. What it finds there is unspecified, so it
+    /// should assign the whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::append`]. If `fill` panics nothing has happened.
+    #[inline]
+    pub fn append_with(&mut self, fill: impl FnOnce(&mut T)) -> Result<Appended, AppendError> {
+        fill_and_commit(self.inner.claim(size_of::<T>())?, fill)
+    }
+}
+
+/// Commits a claim of the length of a `T`, once `fill` has written it.
+#[inline]
+fn fill_and_commit<C: Chain, T: FromBytes + IntoBytes + Immutable + KnownLayout>(
+    mut claim: Claim<'_, C>,
+    fill: impl FnOnce(&mut T),
+) -> Result<Appended, AppendError> {
+    if claim.is_outside() {
+        // What stands in its place is made of it afterwards.
+        let mut value = T::new_zeroed();
+        fill(&mut value);
+        claim.copy_from_slice(value.as_bytes());
+    } else {
+        fill(T::mut_from_bytes(&mut claim).expect("the alignment was compared with the stages"));
+    }
+    claim.commit(size_of::<T>())
 }

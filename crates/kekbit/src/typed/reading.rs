@@ -10,7 +10,7 @@ use crate::channel::Channel;
 use crate::copying::CopyingReader;
 use crate::encode::EncodeError;
 use crate::error::{ReadError, SeekError};
-use crate::journal::{JournalReadError, JournalReader};
+use crate::journal::{JournalReadError, JournalReader, NamedCursor};
 use crate::reader::Reader;
 use crate::record::Record;
 use crate::records::Records;
@@ -280,6 +280,46 @@ impl<K: Codec> Typed<JournalReader, K> {
     pub fn try_previous(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<JournalReadError>> {
         let Typed { inner, compared, .. } = self;
         decoded(of_its_type::<K>(inner.try_previous()?, compared)?)
+    }
+}
+
+impl NamedCursor {
+    /// The same cursor, for values of the codec `K`, as [`JournalReader::typed`].
+    pub fn typed<K: Codec>(self) -> Typed<NamedCursor, K> {
+        Typed::new(self)
+    }
+}
+
+impl<K: Codec> Typed<NamedCursor, K> {
+    /// The next value, if it is there, as [`NamedCursor::try_next`].
+    ///
+    /// # Errors
+    ///
+    /// As [`NamedCursor::try_next`]; [`TypedError::Decode`] and [`TypedError::Type`] as of a [`JournalReader`]. Then the cursor stands
+    /// behind the record: who commits passes over it.
+    #[inline]
+    pub fn try_next(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<JournalReadError>> {
+        let Typed { inner, compared, .. } = self;
+        decoded(of_its_type::<K>(inner.try_next()?, compared)?)
+    }
+
+    /// The next value; waits for it as [`NamedCursor::next`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Typed::try_next`].
+    #[inline]
+    pub fn next(
+        &mut self,
+        wait: Wait<'_>,
+    ) -> Result<Option<TypedRecord<'_, K>>, TypedError<JournalReadError>> {
+        let Typed { inner, compared, .. } = self;
+        decoded(of_its_type::<K>(inner.next(wait)?, compared)?)
+    }
+
+    /// Remembers that everything before this place is done, as [`NamedCursor::commit`].
+    pub fn commit(&mut self) {
+        self.inner.commit();
     }
 }
 
