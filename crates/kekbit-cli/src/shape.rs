@@ -1,8 +1,10 @@
 //! What the payloads of a channel are, as far as its header says: for `--json`, which then shows the value too.
 
+use std::cell::RefCell;
+
 use kekbit::typed::{Layout, Value};
 use kekbit::{Metadata, Record};
-use serde::ser::{SerializeMap, SerializeSeq};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -78,7 +80,10 @@ impl Serialize for Shown<'_> {
             Shown::Fields(layout, payload) => {
                 let mut map = serializer.serialize_map(Some(layout.fields().len()))?;
                 for field in layout.fields() {
-                    map.serialize_entry(field.name(), &field.value(payload).map(Field))?;
+                    match field.values(payload) {
+                        Some(values) => map.serialize_entry(field.name(), &List(RefCell::new(values)))?,
+                        None => map.serialize_entry(field.name(), &field.value(payload).map(Number))?,
+                    }
                 }
                 map.end()
             }
@@ -86,10 +91,19 @@ impl Serialize for Shown<'_> {
     }
 }
 
-/// The value of a field. What JSON has no number for becomes `null`.
-struct Field(Value);
+/// The elements of an array, one by one: there may be millions.
+struct List<I>(RefCell<I>);
 
-impl Serialize for Field {
+impl<I: Iterator<Item = Value>> Serialize for List<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.borrow_mut().by_ref().map(Number))
+    }
+}
+
+/// A value that is no array. What JSON has no number for becomes `null`.
+struct Number(Value);
+
+impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Value::Unsigned(number) => serializer.serialize_u64(*number),
@@ -97,13 +111,6 @@ impl Serialize for Field {
             Value::Single(number) => serializer.serialize_f32(*number),
             Value::Double(number) => serializer.serialize_f64(*number),
             Value::Text(text) => serializer.serialize_str(text),
-            Value::List(values) => {
-                let mut list = serializer.serialize_seq(Some(values.len()))?;
-                for value in values {
-                    list.serialize_element(&Field(value.clone()))?;
-                }
-                list.end()
-            }
             _ => serializer.serialize_none(),
         }
     }

@@ -112,9 +112,9 @@ pub trait Handler {
     /// What the header records of this stage. Prefix and suffix length must be the same for the handler's whole life.
     fn describe(&self) -> StageInfo;
 
-    /// Whether [`Handler::before`] and [`Handler::after`] look at `body`. Where no stage of a chain does, none has bytes behind, and
-    /// those in front are at most 64 and a multiple of 8, all stages are given an empty one instead, and appending saves a
-    /// copy. Always the same answer. Default: yes.
+    /// Whether [`Handler::before`] and [`Handler::after`] look at `body`. Where no stage of a chain does, they may be given an empty one
+    /// instead: appending then saves a copy, as long as all bytes of the stages lie in front of the payload and are 8, 16 or 24.
+    /// Always the same answer. Default: yes.
     fn looks_at_body(&self) -> bool {
         true
     }

@@ -206,6 +206,9 @@ fn from_file(file: File, path: &Path, options: &ReadOptions) -> Result<Opened, O
         layout = layout.stored();
     } else if let Some(stage) = layout.replaced().find(|stage| stage.undo.is_none()) {
         return Err(OpenError::Encoded { path: path.to_owned(), stage: stage.name.clone(), id: stage.id });
+    } else if layout.replaced().count() > 1 {
+        // Each makes up to 255 times as much, so that some bytes would be some hundred megabytes.
+        return Err(format(FormatError::Header("its records are compressed more than once")));
     }
     let total = data + header.capacity;
     let data_len = (len.min(total) - data) & !7;

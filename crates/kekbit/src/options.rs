@@ -10,6 +10,7 @@ use crate::layout::attributes::Attributes;
 use crate::layout::frame::{Checksum, MAX_CAPACITY, MIN_CAPACITY, longest_record};
 use crate::layout::header::{ATTRIBUTES_MAX, DRAFT, Header, Regions, VERSION, index_interval};
 use crate::layout::{PAGE, round_up};
+use crate::stages::LZ4;
 use crate::sys::file;
 use crate::time::{TickUnit, boot_id, unix_nanos};
 use crate::typed::{self, Codec};
@@ -376,6 +377,12 @@ impl<C: Chain> WriterOptions<C> {
             attributes.stages.iter().map(|s| u64::from(s.prefix_len) + u64::from(s.suffix_len)).sum::<u64>();
         if around > max_record_len {
             return wrong(format!("the stages add {around} bytes to a record of at most {max_record_len}"));
+        }
+        if attributes.stages.iter().filter(|stage| stage.replaces && stage.id == LZ4).count() > 1 {
+            return wrong(
+                "records would be compressed more than once, which readers do not undo: leave one `Lz4` stage out"
+                    .into(),
+            );
         }
         let salt = file::random().creating("get randomness for", path)?;
         let header = Header {

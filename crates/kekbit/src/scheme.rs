@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::channel::Channel;
 use crate::error::{Attempt, CreateError, OpenError};
 use crate::handler::Chain;
@@ -65,9 +67,10 @@ impl Channel {
             let directory = root.join(&name);
             let files = match names(&directory) {
                 Ok(files) => files,
-                // A file of that name, or a directory that has gone meanwhile.
+                // A file of that name, a directory that has gone meanwhile, or a link that leads nowhere or to itself.
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) =>
+                    if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound)
+                        || error.raw_os_error() == Some(Errno::ELOOP as i32) =>
                 {
                     continue;
                 }

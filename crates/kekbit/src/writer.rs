@@ -358,8 +358,10 @@ impl<C: Chain> Writer<C> {
         self.chain.complete(&mut cx, &mut front).map_err(AppendError::Stage)?;
         match self.pen.room.append_behind(front, payload) {
             Some(at) => {
+                // First: nothing that a handler does may come between a record and its sequence.
+                let appended = self.appended(at, 1);
                 self.chain.published();
-                Ok(self.appended(at, 1))
+                Ok(appended)
             }
             None => self.append_behind_slowly(front, payload),
         }

@@ -4,8 +4,8 @@ mod common;
 
 use common::{bytes, payloads};
 use kekbit::{
-    AppendContext, AppendError, Channel, CopyingReader, Decoder, Handler, Journal, JournalReadError, Lz4,
-    OpenError, ReadError, SequenceStamp, StageError, StageInfo, Start, Verify, Writer,
+    AppendContext, AppendError, Channel, CopyingReader, CreateError, Decoder, Handler, Journal,
+    JournalReadError, Lz4, OpenError, ReadError, SequenceStamp, StageError, StageInfo, Start, Verify, Writer,
 };
 
 /// Says that it is `Lz4`, and stores what it is given: length and body.
@@ -256,4 +256,36 @@ fn another_version_of_the_stage_is_not_undone_as_this_one() {
     assert!(CopyingReader::open(&path).is_err());
     let channel = Channel::options().stored(true).open(&path).unwrap();
     assert_eq!(payloads(&channel), [b"\0\0\0\0what it may be"]);
+}
+
+#[test]
+fn records_are_compressed_once() {
+    let dir = common::dir();
+    let path = dir.path().join("twice.kek");
+    let twice = Writer::options().stage(Lz4::new()).stage(Lz4::new()).create(&path);
+    assert!(matches!(twice, Err(CreateError::Options(text)) if text.contains("compressed more than once")));
+    assert!(!path.exists());
+
+    // A file that says so: each stage may make 255 times as much, and the next one 255 times that.
+    let mut other = Lz4::new().describe();
+    other.id = 0x0A0B_0C0D;
+    struct Named(StageInfo);
+    impl Handler for Named {
+        fn describe(&self) -> StageInfo {
+            self.0.clone()
+        }
+    }
+    Writer::options().stage(Lz4::new()).stage(Named(other)).create(&path).unwrap().close().unwrap();
+    let mut file = std::fs::read(&path).unwrap();
+    // Among the attributes.
+    let at =
+        file[224..4096].windows(4).position(|bytes| bytes == 0x0A0B_0C0D_u32.to_le_bytes()).unwrap() + 224;
+    file[at..at + 4].copy_from_slice(&4_u32.to_le_bytes());
+    common::repair_header(&mut file);
+    std::fs::write(&path, &file).unwrap();
+    for error in [Channel::open(&path).unwrap_err(), CopyingReader::open(&path).unwrap_err()] {
+        assert!(error.to_string().contains("compressed more than once"), "{error}");
+    }
+    // Who takes the stored bytes decides by itself what becomes of them.
+    Channel::options().stored(true).open(&path).unwrap();
 }

@@ -6,6 +6,7 @@ mod strace;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -104,6 +105,9 @@ fn a_listing_passes_over_what_has_other_names() {
     fs::write(dir.path().join("0000_0009"), "").unwrap();
     fs::create_dir_all(dir.path().join("orders/0000_0001.kekbit")).unwrap();
     drop(Writer::create(dir.path().join("plain.kek")).unwrap());
+    // Links that lead to themselves, and nowhere.
+    symlink("0000_0007", dir.path().join("0000_0007")).unwrap();
+    symlink("nowhere", dir.path().join("0000_0008")).unwrap();
     assert_eq!(Channel::ids_in(dir.path()).unwrap(), [5, 0x1_0000_0002]);
     let missing = Channel::ids_in(dir.path().join("nowhere")).unwrap_err();
     assert!(matches!(missing, OpenError::NotFound { .. }), "{missing}");

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use common::{bytes, payloads};
 use kekbit::{
     AppendContext, AppendError, Chain, Channel, Checksum, DecodeError, Decoder, Encode, EncodeError, End,
-    Handler, OpenError, SequenceStamp, StageError, StageInfo, Start, TickUnit, Timestamp, Verify, Writer,
-    WriterOptions,
+    Handler, Journal, OpenError, Roll, SequenceStamp, StageError, StageInfo, Start, TickUnit, Timestamp,
+    Verify, Writer, WriterOptions,
 };
 use proptest::prelude::*;
 
@@ -676,4 +676,56 @@ fn one_that_refuses_or_panics_leaves_no_trace_of_the_record() {
     let expected =
         [[&0_u64.to_le_bytes()[..], b"first"].concat(), [&1_u64.to_le_bytes()[..], b"second"].concat()];
     assert_eq!(stored, expected);
+}
+
+/// Panics when it is told that the record of this number is published.
+struct Startled<const N: usize> {
+    at: u64,
+    published: u64,
+}
+
+impl<const N: usize> Handler for Startled<N> {
+    fn describe(&self) -> StageInfo {
+        StageInfo {
+            id: 1 << 16,
+            version: 1,
+            prefix_len: N as u32,
+            name: "startled".into(),
+            ..StageInfo::default()
+        }
+    }
+
+    fn looks_at_body(&self) -> bool {
+        false
+    }
+
+    fn published(&mut self) {
+        self.published += 1;
+        assert!(self.published - 1 != self.at, "as it was told to");
+    }
+}
+
+fn a_panic_after_publication_costs_no_record<const N: usize>() {
+    let dir = common::dir();
+    let journal = Journal::options().roll(Roll::Bytes(4096));
+    let mut journal =
+        journal.stage(Startled::<N> { at: 3, published: 0 }).open(dir.path().join("j")).unwrap();
+    let panics = (0..500_u64)
+        .filter(|number| catch_unwind(AssertUnwindSafe(|| journal.append(&number.to_le_bytes()))).is_err())
+        .count();
+    assert_eq!((panics, journal.next_sequence()), (1, 500));
+    journal.close().unwrap();
+    let mut reader = Journal::reader(dir.path().join("j")).unwrap();
+    for number in 0..500_u64 {
+        let record = reader.try_next().unwrap().unwrap();
+        assert_eq!((record.sequence(), record.payload()), (number, &number.to_le_bytes()[..]), "{N}");
+    }
+}
+
+#[test]
+fn a_handler_that_panics_once_the_record_is_published_costs_no_record() {
+    a_panic_after_publication_costs_no_record::<7>();
+    a_panic_after_publication_costs_no_record::<8>();
+    a_panic_after_publication_costs_no_record::<16>();
+    a_panic_after_publication_costs_no_record::<24>();
 }

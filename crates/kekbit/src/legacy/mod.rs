@@ -22,8 +22,8 @@
 //!   those who remember.
 //!
 //! Nobody is trusted here: the file is never mapped, every byte is copied out of it before it is looked at, and nothing that is in
-//! the file or happens to it makes a reader panic, run for ever, or take more memory than the longest record that 0.3 could write (32
-//! MiB) and some hundred kilobytes.
+//! the file or happens to it makes a reader panic, run for ever, or take more memory than twice the longest record that 0.3 could
+//! write (64 MiB) and a few megabytes.
 
 mod copy;
 mod format;

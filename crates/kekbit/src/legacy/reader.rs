@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Nothing is lent that has not been copied, by a read that began after the record's length had been seen.
-//! - A word that makes no sense is copied once more, and judged by the new copy alone, before it is called damage.
+//! - A word that makes no sense is copied until two copies, one after the other, are the same, before it is called damage.
 //! - Where the format gives no way but to walk from the first record on, that is done: there is no index. On the way back it is
 //!   walked a block at a time, from places that were noted on the way there.
 
@@ -71,6 +71,15 @@ enum Stop {
     CutOff(Loss),
 }
 
+/// By what a place is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Seen {
+    word: u64,
+    /// Behind zeros: where the next word lies, and what it is.
+    behind: Option<(u64, u64)>,
+    changes: bool,
+}
+
 /// Where a record begins, and its sequence.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
@@ -85,6 +94,8 @@ struct Back {
     before: u64,
 }
 
+/// How often a word is looked at that makes no sense and changes.
+const LOOKS: u32 = 1000;
 /// Bytes between two marks.
 const STEP: u64 = 64 << 10;
 
@@ -307,13 +318,24 @@ impl Reader {
     /// Looks into the file at this place. A record has then been copied.
     #[cold]
     fn look(&mut self) -> Result<Word, ReadError> {
-        match self.look_once()? {
-            Word::Bad(_) | Word::CutOff(_) => self.look_once(),
-            word => Ok(word),
+        let mut before = None;
+        // A writer of 0.3 changes a word twice at the most; somebody else may do so for ever.
+        for _ in 0..LOOKS {
+            let mut seen = Seen::default();
+            match self.look_once(&mut seen)? {
+                // Nothing else has come since: this is what is there.
+                word @ (Word::Bad(_) | Word::CutOff(_)) if before == Some(seen) && !seen.changes => {
+                    return Ok(word);
+                }
+                Word::Bad(_) | Word::CutOff(_) => before = Some(seen),
+                word => return Ok(word),
+            }
         }
+        Ok(Word::Bad("bytes that change all the time"))
     }
 
-    fn look_once(&mut self) -> Result<Word, ReadError> {
+    /// Looks into the file at this place, and notes in `seen` by what that is judged.
+    fn look_once(&mut self, seen: &mut Seen) -> Result<Word, ReadError> {
         let Inner { file, header, .. } = &*self.channel.inner;
         let bound = self.channel.bound()?;
         if self.at + WORD > bound {
@@ -322,10 +344,11 @@ impl Reader {
         let Some(word) = word_at(file, self.at).reading("read the data")? else {
             return Ok(Word::CutOff(header.loss(bound.min(self.at), None)));
         };
+        seen.word = word;
         let word = header.judge(self.at, word, bound);
         let Word::Record(len) = word else { return Ok(word) };
         if len == 0 && self.at >= self.zeros {
-            match self.end_of_zeros(bound)? {
+            match self.end_of_zeros(bound, seen)? {
                 Some(end) => self.zeros = end,
                 None => {
                     return Ok(Word::Bad(
@@ -337,15 +360,19 @@ impl Reader {
         self.copied.fill(file, header, self.at, len, bound).reading("read the data")?;
         match self.copied.record_len(header, self.at) {
             Some(len) if len > 0 || self.at < self.zeros => Ok(Word::Record(len)),
-            _ => Ok(Word::Bad("a record that changes while it is read")),
+            _ => {
+                seen.changes = true;
+                Ok(Word::Bad("a record that changes while it is read"))
+            }
         }
     }
 
     /// Up to where the zeros at this place are the lengths of records without bytes: up to a word that is no zero, if it makes
     /// sense.
-    fn end_of_zeros(&self, bound: u64) -> Result<Option<u64>, ReadError> {
+    fn end_of_zeros(&self, bound: u64, seen: &mut Seen) -> Result<Option<u64>, ReadError> {
         let Inner { file, header, .. } = &*self.channel.inner;
         let found = next_word(file, self.at + WORD, bound).reading("read the data")?;
+        seen.behind = found;
         let follows = |(at, word): &(u64, u64)| !matches!(header.judge(*at, *word, bound), Word::Bad(_));
         Ok(found.filter(follows).map(|(at, _)| at))
     }

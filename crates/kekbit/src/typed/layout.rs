@@ -238,7 +238,8 @@ impl FieldLayout {
         self.offset
     }
 
-    /// What it is in `record`; `None` if that is too short to have it.
+    /// What it is in `record`; `None` if that is too short to have it. An array takes 32 bytes of memory for each of its elements:
+    /// [`FieldLayout::values`] looks at them one by one.
     pub fn value(&self, record: &[u8]) -> Option<Value> {
         let (_, size) = self.kind.row();
         let bytes = record.get(self.offset..self.offset + self.len())?;
@@ -247,6 +248,14 @@ impl FieldLayout {
             (kind, None) => kind.value(bytes),
             (kind, Some(_)) => Value::List(bytes.chunks_exact(size).map(|one| kind.value(one)).collect()),
         })
+    }
+
+    /// The elements of an array in `record`; `None` if it is none, or if `record` is too short to have it.
+    pub fn values<'r>(&self, record: &'r [u8]) -> Option<impl Iterator<Item = Value> + use<'r>> {
+        let (kind, size) = (self.kind, self.kind.row().1);
+        self.count.filter(|_| kind != ScalarKind::Text)?;
+        let bytes = record.get(self.offset..self.offset + self.len())?;
+        Some(bytes.chunks_exact(size).map(move |one| kind.value(one)))
     }
 
     /// Its length in bytes. Bounded when it was parsed.
@@ -288,7 +297,10 @@ fn parse(text: &str) -> Result<Layout, &'static str> {
     if !align.is_power_of_two() || align > 8 {
         return Err("its alignment is not 1, 2, 4 or 8");
     }
-    let fields = words.map(|word| field(word, size)).collect::<Result<_, _>>()?;
+    let fields = words.map(|word| field(word, size)).collect::<Result<Vec<_>, _>>()?;
+    if fields.iter().map(FieldLayout::len).sum::<usize>() > size {
+        return Err("its fields have more bytes than the record");
+    }
     Ok(Layout { size, align, fields })
 }
 
@@ -375,6 +387,7 @@ mod tests {
             "24:8 a=u64[268435456]@0",
             "999999999999:8",
             "24:8 a=u8@18446744073709551615",
+            "24:8 a=u64@0 b=u64@8 c=u64@16 d=u8@0",
             "24:8  a=u8@0",
         ] {
             assert!(text.parse::<Layout>().is_err(), "{text}");

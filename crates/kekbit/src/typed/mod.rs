@@ -12,8 +12,8 @@
 //! - [`Plain`] (feature `zerocopy`): structs of a fixed layout, written in place and read in place.
 //! - [`Postcard`] (feature `serde`): whatever [serde](https://serde.rs) can take apart.
 //!
-//! Nothing here is unsafe, and nothing of a file is trusted: what is no value is an error of its own, [`DecodeError`], and
-//! the reader goes on behind it.
+//! Nothing here is unsafe, and what is no value is an error of its own, [`DecodeError`], behind which the reader goes on. How far a
+//! codec may be trusted with any bytes it says itself.
 //!
 //! # Example: prices, in place
 //!

@@ -12,6 +12,10 @@ use crate::encode::EncodeError;
 /// format, which is compact and stable. It does not describe itself: what a record means is known to the type that its
 /// name, told by [`record_type!`](crate::record_type), stands for.
 ///
+/// **Files of strangers.** Bytes that are no value are an error, but postcard has no limits: a type that contains itself is read as
+/// deep as the bytes say, until the stack is used up, and a sequence of elements without bytes (`Vec<()>`) as long as they say. Take
+/// neither for a channel that somebody may write to whom you do not trust.
+///
 /// A value is read into an owned one. Whoever would rather borrow from the record takes its bytes and
 /// `postcard::from_bytes`.
 ///

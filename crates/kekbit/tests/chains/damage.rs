@@ -125,7 +125,7 @@ fn another_byte_anywhere_is_noticed_or_makes_no_difference() {
     let correlation = &CorrelationId::new();
     for kinds in [
         &[nanos, Kind::Lz4][..],
-        &[Kind::Sequence, Kind::Lz4, Kind::Correlation, Kind::Lz4, Kind::After(3)],
+        &[Kind::Sequence, Kind::Lz4, Kind::Correlation, Kind::Before(1), Kind::After(3)],
         &[Kind::Before(5), Kind::After(9), Kind::Sequence],
         &[Kind::Lz4, Kind::Reverse],
     ] {

@@ -382,7 +382,7 @@ fn what_a_stage_or_an_encoder_does_wrong_leaves_no_trace() {
             &[trap, lz4, sequence],
             &[sequence, trap, lz4],
             &[lz4, before, trap],
-            &[before, lz4, trap, lz4, sequence],
+            &[before, lz4, trap, nanos, sequence],
         ] {
             macro_rules! check_with {
                 ($($link:ident)*) => {

@@ -457,9 +457,9 @@ fn what_is_nested_deeply_comes_out() {
     let nanos = Kind::Timestamp(TickUnit::Nanos);
     for kinds in [
         &[nanos, Kind::Lz4, Kind::Sequence, Kind::Correlation][..],
-        &[Kind::Lz4, nanos, Kind::Lz4, Kind::Correlation, Kind::Lz4],
-        &[Kind::After(3), Kind::Lz4, Kind::Before(2), Kind::Lz4, Kind::After(7)],
-        &[Kind::Lz4, Kind::Reverse, Kind::Lz4, Kind::Sequence, nanos],
+        &[Kind::Sequence, nanos, Kind::Lz4, Kind::Correlation, Kind::Before(4)],
+        &[Kind::After(3), Kind::Lz4, Kind::Before(2), Kind::Sequence, Kind::After(7)],
+        &[Kind::Reverse, Kind::Sequence, Kind::Lz4, Kind::Reverse, nanos],
     ] {
         assert!(check(kinds, &steps) > 2, "the journal rolls");
     }
