@@ -27,7 +27,8 @@ use crate::{progress, values};
 /// checksums, and what lies past the end of its file is damage.
 ///
 /// With --reverse the same records are printed from the last to the first: --from and --until say which, and -n counts
-/// from the last one. At damage it ends too, up to 1 MiB before the damage is reached.
+/// from the last one. At damage it ends too, up to 1 MiB before the damage is reached. Of a channel of kekbit 0.3 it prints the good
+/// records before the damage, and then what is wrong behind them.
 ///
 /// Without --untrusted nobody but kekbit may write to the file or cut it while it is read.
 #[derive(Args, Debug)]
@@ -78,6 +79,7 @@ impl CatArgs {
         };
         let options = Channel::options().verify(Verify::Always).random_access(few);
         let mut source = Stream::open(&self.path, options, self.trust)?;
+        self.root.expect(&self.path, source.channel_id())?;
         let mut output = Output::stdout(self.form)?;
         output.expect(source.shape());
         let progress = match output.is_file() {
@@ -141,8 +143,10 @@ impl CatArgs {
             None => Start::End,
         };
         source.seek(start)?;
+        let mut damage = None;
         if start == Start::End {
             mention_torn(source);
+            damage = source.damage_at_end();
         }
         let (len, mut shown) = (source.expected_len().unwrap_or(0), u64::MAX);
         source.try_for_each_back(|record| {
@@ -157,7 +161,8 @@ impl CatArgs {
             }
             left -= 1;
             Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })
+        })?;
+        damage.map_or(Ok(()), Err)
     }
 
     /// Sequence of the first record to be printed. Where that is told by counting or by its number, nothing on the way is looked at:
@@ -182,9 +187,11 @@ impl CatArgs {
         let Some(until) = self.until else { return Ok(u64::MAX) };
         if matches!(until, Start::Time(_)) && !source.seeks_time_exactly() {
             let path = source.path().display();
-            note(format_args!(
-                "{path}: its records carry no timestamps: ending before the block that may hold that time"
-            ));
+            let place = match source.is_original() {
+                true => "none is known to be before that time",
+                false => "ending before the block that may hold that time",
+            };
+            note(format_args!("{path}: its records carry no timestamps: {place}"));
         }
         source.sequence_at(until)
     }
@@ -220,8 +227,10 @@ const FEW: u64 = 1000;
 pub(crate) fn mention_inexact_time(source: &Stream, start: Start) {
     if matches!(start, Start::Time(_)) && !source.seeks_time_exactly() {
         let path = source.path().display();
-        note(format_args!(
-            "{path}: its records carry no timestamps: beginning with the block that may hold that time"
-        ));
+        let place = match source.is_original() {
+            true => "beginning with the first one; `kek import` can name a TimestampHandler",
+            false => "beginning with the block that may hold that time",
+        };
+        note(format_args!("{path}: its records carry no timestamps: {place}"));
     }
 }

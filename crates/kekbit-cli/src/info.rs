@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::HEXLOWER;
-use kekbit::{Channel, Checksum, Handler, OpenError, StageInfo, State, TickUnit, Timestamp, legacy};
+use kekbit::{
+    Channel, Checksum, Handler, OpenError, ReadError, StageInfo, State, TickUnit, Timestamp, legacy,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -25,7 +27,8 @@ use crate::values::{friendly, one_line, rfc3339};
 /// memory. `synced` is the position up to which records are known to be synced, `tail` the one behind the last record.
 ///
 /// A channel of kekbit 0.3 has format 1.0, and is `closed`, `unfinished` (nobody can tell whether its writer lives, since it has no
-/// locks) or `cut-off` (its records go on past the end of its file, where they are lost).
+/// locks) or `cut-off` (its records go on past the end of its file, where they are lost). If it is `corrupt`, what is good of it is
+/// told, then where the damage is, and it exits with 1.
 ///
 /// Of a journal, which is a directory, it tells which records are there, what they take, what the journal remembers, and how far its
 /// named cursors have come.
@@ -58,12 +61,13 @@ impl InfoArgs {
             .map(|()| Exit::Done);
         }
         let info = Info::opened(&self.path, Info::open(&self.path))?;
+        self.root.expect(&self.path, Some(info.id))?;
         if self.json {
             print_json(&info)?;
         } else {
             print(info.text().as_bytes())?;
         }
-        Ok(Exit::Done)
+        info.damage.map_or(Ok(Exit::Done), Err)
     }
 }
 
@@ -103,10 +107,15 @@ pub(crate) struct Info {
     /// What else is to be said of the state.
     #[serde(skip)]
     remark: Option<String>,
+    #[serde(skip)]
+    id: u64,
+    /// What is wrong with a channel of 0.3, of which the good records are told.
+    #[serde(skip)]
+    pub(crate) damage: Option<Failure>,
 }
 
 #[derive(Serialize)]
-struct Stage {
+pub(crate) struct Stage {
     name: String,
     id: u32,
     version: u16,
@@ -118,6 +127,26 @@ struct Stage {
     /// The unit of timestamps.
     #[serde(skip_serializing_if = "Option::is_none")]
     tick: Option<String>,
+}
+
+impl Stage {
+    pub(crate) fn of(stage: &StageInfo) -> Stage {
+        Stage {
+            name: stage.name.clone(),
+            id: stage.id,
+            version: stage.version,
+            prefix_len: stage.prefix_len,
+            suffix_len: stage.suffix_len,
+            replaces: stage.replaces,
+            params: HEXLOWER.encode(&stage.params),
+            tick: unit(stage).map(|unit| unit.to_string()),
+        }
+    }
+
+    /// As `info` prints it.
+    pub(crate) fn text(&self) -> String {
+        format!("{} (id {}, version {})", self.name, self.id, self.version)
+    }
 }
 
 /// The unit of the timestamps that the stage makes, if it is kekbit's own.
@@ -144,15 +173,20 @@ impl Info {
 
     fn of_original(channel: &legacy::Channel) -> Result<Info, Failure> {
         let path = channel.path();
-        let end = channel.end_point().map_err(|error| Failure::from(error).about(path))?;
+        let found = channel.check_up(|_| {});
+        let (end, damage) = match found.outcome {
+            Ok(end) => (Some(end), None),
+            Err(error @ ReadError::Io { .. }) => return Err(Failure::from(error).about(path)),
+            Err(error) => (None, Some(Failure::from(error).about(path))),
+        };
         let cannot = |error| Failure::io("cannot look it up", error).about(path);
         let on_storage = channel.is_on_storage().map_err(cannot)?;
         let (major, minor) = channel.format_version();
         Ok(Info {
             path: path.display().to_string(),
             format: format!("{major}.{minor}"),
-            state: end.state.to_string(),
-            sealed: end.state == legacy::State::Closed,
+            state: end.map_or_else(|| "corrupt".to_owned(), |end| end.state.to_string()),
+            sealed: end.is_some_and(|end| end.state == legacy::State::Closed),
             writer_id: channel.writer_id().to_string(),
             channel_id: channel.channel_id().to_string(),
             capacity: channel.capacity(),
@@ -160,9 +194,9 @@ impl Info {
             timeout: channel.timeout().map(friendly),
             tick: channel.tick_unit().to_string(),
             created: rfc3339(channel.created_nanos()),
-            records: end.sequence,
+            records: found.sequence,
             first_sequence: 0,
-            tail: end.position.offset(),
+            tail: found.position.offset(),
             synced: None,
             reserved: channel.bytes_in_file().map_err(cannot)?,
             durability: if on_storage { "machine" } else { "process" },
@@ -172,8 +206,10 @@ impl Info {
             layout: None,
             meta: Map::new(),
             stages: Vec::new(),
-            loss: end.loss.as_ref().map(JsonLoss::of),
-            remark: original::remark(&end),
+            loss: end.and_then(|end| end.loss).as_ref().map(JsonLoss::of),
+            remark: end.as_ref().and_then(original::remark),
+            id: channel.channel_id(),
+            damage,
         })
     }
 
@@ -209,22 +245,11 @@ impl Info {
             schema: channel.schema().map(str::to_owned),
             layout: channel.metadata().record_layout().map(|layout| layout.to_string()),
             meta: channel.meta().iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect(),
-            stages: channel
-                .stages()
-                .iter()
-                .map(|stage| Stage {
-                    name: stage.name.clone(),
-                    id: stage.id,
-                    version: stage.version,
-                    prefix_len: stage.prefix_len,
-                    suffix_len: stage.suffix_len,
-                    replaces: stage.replaces,
-                    params: HEXLOWER.encode(&stage.params),
-                    tick: unit(stage).map(|unit| unit.to_string()),
-                })
-                .collect(),
+            stages: channel.stages().iter().map(Stage::of).collect(),
             loss: None,
             remark: (end.sealed && end.state == State::Abandoned).then(|| "sealed".to_owned()),
+            id: channel.channel_id(),
+            damage: None,
         })
     }
 
@@ -252,6 +277,9 @@ impl Info {
         line("channel id", &self.channel_id);
         line("checksum", &self.checksum);
         let durability = match self.durability {
+            "machine" if self.synced.is_none() => {
+                "machine: a sync outlives a power cut, and which there were is not recorded"
+            }
             "machine" => "machine: what is synced outlives a power cut",
             _ => "process: in memory, nothing outlives a power cut",
         };
@@ -266,7 +294,7 @@ impl Info {
             line("layout", layout);
         }
         for stage in &self.stages {
-            line("stage", &format_args!("{} (id {}, version {})", stage.name, stage.id, stage.version));
+            line("stage", &stage.text());
         }
         for (key, value) in &self.meta {
             line("meta", &format_args!("{key}={}", value.as_str().unwrap_or_default()));

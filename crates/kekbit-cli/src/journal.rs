@@ -8,7 +8,7 @@ use kekbit::{Channel, CursorInfo, Journal, Period, State};
 use serde::Serialize;
 
 use crate::exit::Failure;
-use crate::info::Info;
+use crate::info::{Info, Stage};
 use crate::stream::expect_journal;
 use crate::values::{friendly, one_line, rfc3339, rfc3339_of};
 
@@ -29,6 +29,10 @@ pub(crate) struct Status {
     channel_id: Option<String>,
     timeout: Option<String>,
     tick: Option<String>,
+    content_type: Option<String>,
+    schema: Option<String>,
+    layout: Option<String>,
+    stages: Vec<Stage>,
     /// What the channels take on the disk.
     pub(crate) bytes: u64,
     roll_bytes: Option<u64>,
@@ -104,6 +108,10 @@ impl Status {
             channel_id: newest.map(|newest| newest.channel_id().to_string()),
             timeout: newest.and_then(|newest| newest.timeout()).map(friendly),
             tick: newest.map(|newest| newest.tick_unit().to_string()),
+            content_type: newest.and_then(|newest| newest.content_type()).map(str::to_owned),
+            schema: newest.and_then(|newest| newest.schema()).map(str::to_owned),
+            layout: newest.and_then(|newest| newest.record_layout()).map(|layout| layout.to_string()),
+            stages: newest.map_or_else(Vec::new, |newest| newest.stages().iter().map(Stage::of).collect()),
             bytes,
             roll_bytes: settings.map(|settings| settings.roll_bytes),
             roll_every: settings.and_then(|settings| settings.roll_every).map(|period| match period {
@@ -140,6 +148,16 @@ impl Status {
             }
         }
         line("timeout", &self.timeout.as_deref().unwrap_or("none"));
+        for (name, value) in
+            [("content type", &self.content_type), ("schema", &self.schema), ("layout", &self.layout)]
+        {
+            if let Some(value) = value {
+                line(name, value);
+            }
+        }
+        for stage in &self.stages {
+            line("stage", &stage.text());
+        }
         line("bytes", &self.bytes);
         let optional =
             |value: Option<u64>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());

@@ -20,7 +20,8 @@ use crate::values::one_line;
 ///
 /// Of a directory in it that holds channels which are named after their ids, DIR/hhhh_hhhh/hhhh_hhhh.kekbit, it lists these, too.
 ///
-/// What is no channel is passed over. What could be one and cannot be read is named on standard error.
+/// What is no channel is passed over. What could be one and cannot be read is named on standard error, as is damage in a channel of
+/// kekbit 0.3, which is listed as far as it is good.
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   kek ls
@@ -74,7 +75,7 @@ fn names(directory: &Path) -> io::Result<Vec<OsString>> {
 struct List {
     json: bool,
     rows: Vec<[String; 6]>,
-    /// Of the first that could not be read.
+    /// Of the first that could not be read, or is damaged.
     exit: Exit,
 }
 
@@ -85,8 +86,15 @@ impl List {
             opened => Info::opened(path, opened),
         };
         match looked_up {
-            Ok(info) if self.json => print_json(&info)?,
-            Ok(info) => self.rows.push(row(&one_line(&name.to_string_lossy()), &info)),
+            Ok(info) => {
+                match self.json {
+                    true => print_json(&info)?,
+                    false => self.rows.push(row(&one_line(&name.to_string_lossy()), &info)),
+                }
+                if let Some(damage) = &info.damage {
+                    self.failed(damage);
+                }
+            }
             Err(failure) => self.failed(&failure),
         }
         Ok(())

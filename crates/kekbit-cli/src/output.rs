@@ -33,7 +33,8 @@ pub(crate) struct FormArgs {
     /// One JSON object a line: seq, pos, len, ts, data, enc, value
     ///
     /// `ts` and `corr` only if there are timestamps and correlation ids; `enc` is utf8 or base64. `value` only where the channel's
-    /// header says what records are: the fields of a struct with a fixed layout, or JSON if the content type is that.
+    /// header says what records are: the fields of a struct with a fixed layout, or JSON if the content type is that. Integers are
+    /// exact, and jq before 1.7 rounds those above 2^53; NaN and infinities are null.
     #[arg(long)]
     json: bool,
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kekbit::Channel;
+use kekbit::{Channel, OpenError};
 
 use crate::exit::{Exit, Failure};
 use crate::values;
@@ -25,6 +25,16 @@ impl RootArgs {
         }
     }
 
+    /// Refuses what was found at `path`, which has been resolved, if it is a channel whose header says another id than its name.
+    pub(crate) fn expect(&self, path: &Path, found: Option<u64>) -> Result<(), OpenError> {
+        match (Channel::id_of(path).filter(|_| self.root.is_some()), found) {
+            (Some(expected), Some(found)) if expected != found => {
+                Err(OpenError::OtherChannel { path: path.to_owned(), expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The root and the id, if that is what was said.
     pub(crate) fn place(&self, path: &Path) -> Result<Option<(&Path, u64)>, Failure> {
         self.root.as_deref().map(|root| Ok((root, id(path)?))).transpose()
@@ -34,4 +44,9 @@ impl RootArgs {
 fn id(path: &Path) -> Result<u64, Failure> {
     let text = path.to_string_lossy();
     values::id(&text).map_err(|error| Failure::new(Exit::Usage, format_args!("`{text}`: {error}")))
+}
+
+/// Whether there are channels in the directory that are named after their ids.
+pub(crate) fn is_root(dir: &Path) -> bool {
+    Channel::ids_in(dir).is_ok_and(|ids| !ids.is_empty())
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use kekbit::{Channel, Journal, SealError, SealOptions, Sealed, State};
 
 use crate::exit::{Exit, Failure, note};
+use crate::info::Info;
 use crate::root::RootArgs;
 use crate::stream::expect_journal;
 use crate::values::counted;
@@ -66,6 +67,10 @@ impl SealArgs {
             .force_shared_file_system(self.force_shared_file_system);
         if self.path.is_dir() {
             return seal_journal(&self.path, &options);
+        }
+        // What cannot be opened is for sealing to tell.
+        if let Ok(channel) = Info::open(&self.path) {
+            self.root.expect(&self.path, Some(channel.channel_id()))?;
         }
         match options.seal(&self.path) {
             Err(SealError::Ended { state, .. }) => {

@@ -141,6 +141,10 @@ impl Source {
         either!(self, mapped => mapped.channel().path(), copied => copied.path())
     }
 
+    pub(crate) fn channel_id(&self) -> u64 {
+        either!(self, mapped => mapped.channel().channel_id(), copied => copied.metadata().channel_id())
+    }
+
     /// Sequence of the next record.
     pub(crate) fn sequence(&self) -> u64 {
         either!(self, mapped => mapped.sequence(), copied => copied.sequence())

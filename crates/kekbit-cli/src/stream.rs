@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use kekbit::{Channel, End, Journal, JournalReader, ReadOptions, Record, Start, State, Wait, legacy};
+use kekbit::legacy::{self, CheckUp};
+use kekbit::{Channel, End, Journal, JournalReader, ReadError, ReadOptions, Record, Start, State, Wait};
 
 use crate::exit::{Exit, Failure};
 use crate::original;
+use crate::root::is_root;
 use crate::shape::Shape;
 use crate::source::{Source, TrustArgs};
 
@@ -183,11 +185,37 @@ impl Stream {
             Stream::Channel(source) => Some(source.end_point()?),
             Stream::Journal(reader) => reader.end_point()?,
             Stream::Original(reader) => {
-                let sequence = reader.channel().end_point()?.sequence;
+                // Damage is an end of the records, too.
+                let CheckUp { sequence, outcome, .. } = reader.channel().check_up(|_| {});
+                if let Err(error @ ReadError::Io { .. }) = outcome {
+                    return Err(error.into());
+                }
                 return Ok(Some(Ending { sequence, torn: false }));
             }
         };
         Ok(end.map(|end| Ending { sequence: end.sequence, torn: end.state == State::Torn }))
+    }
+
+    /// What is wrong at its end, to which it has been moved: of a channel of 0.3, where going back would not come to it.
+    pub(crate) fn damage_at_end(&mut self) -> Option<Failure> {
+        match self {
+            Stream::Original(reader) => reader.try_next().err().map(Failure::from),
+            Stream::Channel(_) | Stream::Journal(_) => None,
+        }
+    }
+
+    /// The id in the header; `None` of a journal, whose channels may have different ones.
+    pub(crate) fn channel_id(&self) -> Option<u64> {
+        match self {
+            Stream::Channel(source) => Some(source.channel_id()),
+            Stream::Original(reader) => Some(reader.channel().channel_id()),
+            Stream::Journal(_) => None,
+        }
+    }
+
+    /// Whether it is a channel of 0.3.
+    pub(crate) fn is_original(&self) -> bool {
+        matches!(self, Stream::Original(_))
     }
 
     /// Whether somebody writes it; of a channel of 0.3, whether that may be.
@@ -245,6 +273,13 @@ pub(crate) fn expect_journal(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let what = match path.metadata() {
+        Ok(metadata) if metadata.is_dir() && is_root(path) => {
+            let dir = path.display();
+            let what = format_args!(
+                "it is a directory with no journal in it: `kek ls {dir}` lists its channels, `--root {dir} ID` names one"
+            );
+            return Err(Failure::new(Exit::Missing, what).about(path));
+        }
         Ok(metadata) if metadata.is_dir() => {
             "it is a directory with no journal in it: `kek write` begins one in an empty directory"
         }

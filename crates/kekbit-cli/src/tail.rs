@@ -104,6 +104,7 @@ impl TailArgs {
         let few = is_near_end(start) && !follow;
         let options = Channel::options().random_access(few);
         let mut stream = Stream::open(&self.path, options, self.trust)?;
+        self.root.expect(&self.path, stream.channel_id())?;
         output.expect(stream.shape());
         if self.durable && matches!(stream, Stream::Original(_)) {
             let why = "--durable is for channels of today: kekbit 0.3 does not record what is synced";

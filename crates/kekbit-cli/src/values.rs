@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use kekbit::{Prepare, Start};
+use kekbit::{Prepare, Start, TickUnit, TickUnitError};
 use parse_size::Config;
 
 /// Bytes: `4096 64K 64KiB 1G`; K is 1024, with and without `iB`.
@@ -101,6 +101,17 @@ impl FromStr for Sync {
     }
 }
 
+/// A unit of time: `ns us ms s`, and the words that kekbit 0.3 has for them.
+pub(crate) fn tick(text: &str) -> Result<TickUnit, TickUnitError> {
+    match text {
+        "nanos" => Ok(TickUnit::Nanos),
+        "micros" => Ok(TickUnit::Micros),
+        "millis" => Ok(TickUnit::Millis),
+        "secs" => Ok(TickUnit::Secs),
+        text => text.parse(),
+    }
+}
+
 /// How pages are made ready ahead of the tail: `demand`, `inline`, `ahead`, `inline=SIZE`, `ahead=SIZE`, `all`.
 pub(crate) fn prepare(text: &str) -> Result<Prepare, String> {
     let bytes = |text: &str| {
@@ -185,6 +196,11 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// What goes with so many of something: `1 record was`, `2 records were`.
+pub(crate) fn were(count: u64) -> &'static str {
+    if count == 1 { "was" } else { "were" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +244,21 @@ mod tests {
         for text in ["10ms", "2s", "5m", "1h30m"] {
             let parsed = duration(text).unwrap();
             assert_eq!(duration(&friendly(parsed)), Ok(parsed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tick_unit_has_two_names() {
+        for (unit, names) in TickUnit::ALL.into_iter().zip([
+            ["ns", "nanos"],
+            ["us", "micros"],
+            ["ms", "millis"],
+            ["s", "secs"],
+        ]) {
+            assert_eq!(names.map(tick), [Ok(unit), Ok(unit)]);
+        }
+        for text in ["", "Nanos", "sec", "minutes"] {
+            assert!(tick(text).is_err(), "{text}");
         }
     }
 

@@ -73,7 +73,7 @@ impl VerifyArgs {
     }
 
     fn channel(&self, path: &Path) -> Result<Verdict, Failure> {
-        let verdict = Verdict::of(path, self.crashed, self.trust);
+        let verdict = Verdict::of(path, &self.root, self.crashed, self.trust);
         match self.json {
             true => print_json(&verdict)?,
             false => verdict.tell()?,
@@ -167,16 +167,23 @@ fn undo_all(path: &Path, end: u64, trust: TrustArgs) -> Result<(), ReadError> {
 }
 
 impl Verdict {
-    fn of(path: &Path, crashed: bool, trust: TrustArgs) -> Verdict {
+    fn of(path: &Path, root: &RootArgs, crashed: bool, trust: TrustArgs) -> Verdict {
         let channel = match Source::open(path, Channel::options().stored(true).crashed(crashed), trust) {
             Ok(channel) => channel,
             Err(error) => {
-                return match original::instead(path, error) {
+                let original = original::instead(path, error).and_then(|channel| {
+                    root.expect(path, Some(channel.channel_id()))?;
+                    Ok(channel)
+                });
+                return match original {
                     Ok(channel) => Verdict::of_original(path, &channel),
                     Err(error) => Verdict::unopened(path, error),
                 };
             }
         };
+        if let Err(error) = root.expect(path, Some(channel.channel_id())) {
+            return Verdict::unopened(path, error);
+        }
         let bar = progress::bar(Some(channel.expected_len()), "verifying");
         let check_up = channel.check_up(|position| bar.set_position(position.offset()));
         bar.finish_and_clear();

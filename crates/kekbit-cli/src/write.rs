@@ -92,7 +92,7 @@ pub(crate) struct WriteArgs {
     timeout: Option<Duration>,
 
     /// The unit of the records' timestamps, rounded down, and of the recorded timeout, rounded up: ns, us, ms or s
-    #[arg(long, value_name = "UNIT", default_value_t = TickUnit::Nanos)]
+    #[arg(long, value_name = "UNIT", value_parser = values::tick, default_value_t = TickUnit::Nanos)]
     tick: TickUnit,
 
     /// A number for the writer, for whatever you need it; decimal, or hexadecimal as in 0x2a
@@ -313,11 +313,16 @@ impl WriteArgs {
         timestamp + if self.compress { LZ4 } else { 0 }
     }
 
-    fn create<C: Chain>(&self, options: WriterOptions<C>) -> Result<Writer<C>, CreateError> {
-        match &self.root.root {
-            Some(root) => options.create_in(root),
-            None => options.create(&self.path),
-        }
+    fn create<C: Chain>(&self, options: WriterOptions<C>) -> Result<Writer<C>, Failure> {
+        let Some(root) = &self.root.root else { return Ok(options.create(&self.path)?) };
+        options.create_in(root).map_err(|error| match error {
+            CreateError::AlreadyExists { path } => {
+                let path = path.display();
+                let why = format_args!("{path} exists already: a channel is written once, choose another id");
+                Failure::new(Exit::Taken, why)
+            }
+            error => error.into(),
+        })
     }
 
     /// Whether the path is a journal's, or is to become one.
@@ -470,7 +475,8 @@ impl<'a, S: Sink> Pump<'a, S> {
         let outcome = self.append_all(inputs, signals);
         self.progress.finish_and_clear();
         let Pump { args, writer, records, bytes, .. } = self;
-        let written = format!("{} ({}) were written", counted(records, "record"), counted(bytes, "byte"));
+        let were = values::were(records);
+        let written = format!("{} ({}) {were} written", counted(records, "record"), counted(bytes, "byte"));
         let closed = writer.close();
         match outcome {
             Err(failure) => Err(failure.about(&args.path).and(written)),

@@ -56,7 +56,7 @@ fn line(n: usize) -> String {
 /// Whole records before the end of the file, and where the next begins.
 const KEPT: usize = (16384 - 864) / 112;
 const CUT: usize = KEPT * 112;
-const LOSS: &str = "of this record's 100 bytes lie past the end of the file and are lost";
+const LOSS: &str = "lie past the end of the file, as does all that was written behind it";
 
 const FIVE: &str = "a\nb\n\nd\ne\n";
 
@@ -137,7 +137,11 @@ fn of_a_full_channel_verify_and_info_say_what_is_lost() {
     let missing = CUT + 8 + 100 - (16384 - 864);
     let verified = kek().arg("verify").arg(&path).run("");
     assert_fails(&verified, 1, &format!("cut-off at position {CUT}"));
-    assert_fails(&verified, 1, &format!("{missing} {LOSS}"));
+    assert_fails(
+        &verified,
+        1,
+        &format!("the first record that is lost has 100 bytes, of which {missing} {LOSS}"),
+    );
     assert_fails(&verified, 1, "864 of the channel's 16384 bytes");
     assert_fails(&verified, 1, &format!("`kek import` copies the {KEPT} good records"));
     let verified = kek().args(["verify", "--json"]).arg(&path).run("");
@@ -160,6 +164,7 @@ fn of_a_full_channel_verify_and_info_say_what_is_lost() {
     assert_fails(&last, 1, LOSS);
     assert_eq!(String::from_utf8(last.stdout).unwrap(), lines[KEPT - 2..].join("\n") + "\n");
     let back = kek().args(["cat", "--reverse", "-n", "1"]).arg(&path).run("");
+    assert_fails(&back, 1, LOSS);
     assert_eq!(String::from_utf8(back.stdout).unwrap(), line(KEPT - 1) + "\n");
     // A good one is good.
     let other = Place::new();

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{Place, Run, Running, assert_fails, info, json, kek, stdout_of, wait_until};
+use kekbit::Journal;
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 /// Appends these lines to the journal.
 fn append(path: &Path, options: &[&str], lines: &str) {
@@ -259,4 +261,29 @@ fn a_missing_channel_and_damage_in_one_are_found() {
     bytes[at] ^= 1;
     fs::write(&channels[0], bytes).unwrap();
     assert_eq!(kek().arg("verify").arg(&path).run("").status.code(), Some(1));
+}
+
+#[test]
+fn a_journal_tells_what_the_records_of_its_newest_channel_are() {
+    let place = Place::new();
+    let journal = place.path("journal/");
+    for content_type in ["text/plain", "application/json"] {
+        let mut command = kek();
+        command.args(["write", "--compress", "--tick", "ms", "--content-type", content_type]);
+        assert!(command.arg(&journal).run("{}\n").status.success());
+    }
+    let info = info(&journal);
+    assert_eq!(info["content_type"], "application/json");
+    let [timestamp, lz4] = &info["stages"].as_array().unwrap()[..] else { panic!("{info}") };
+    assert_eq!((&timestamp["tick"], &lz4["id"]), (&json!("ms"), &json!(4)));
+    assert_eq!((&info["schema"], &info["layout"]), (&Value::Null, &Value::Null));
+    let text = stdout_of(kek().arg("info").arg(&journal));
+    let newest = Journal::channels(&journal).unwrap().pop().unwrap();
+    let channel = stdout_of(kek().arg("info").arg(newest));
+    let about = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with("content type") || line.starts_with("stage"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(about(&text).len(), 3, "{text}");
+    assert_eq!(about(&text), about(&channel));
 }

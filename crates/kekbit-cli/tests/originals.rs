@@ -181,8 +181,8 @@ fn the_records_that_a_full_channel_has_lost_are_these() {
     assert_eq!((end.state, end.sequence, end.position.offset()), (State::CutOff, 212, 15512));
     assert_eq!((loss.record_len(), loss.missing(), loss.beyond()), (Some(112), 112, 864));
     let error = ours(&path).1.unwrap_err();
-    let says = "cut off at position 15512: 112 of this record's 112 bytes lie past the end of the file and are lost, as is all \
-                that was written behind it: 864 of the channel's 16384 bytes lie there";
+    let says = "cut off at position 15512: the first record that is lost has 112 bytes, of which 112 lie past the end of the \
+                file, as does all that was written behind it: 864 of the channel's 16384 bytes lie there";
     assert_eq!(error.to_string(), says);
     // A copy of the file is what its reader finds when the memory has been given back. It goes on with zeros.
     let root = dir.path().join("copy");
@@ -251,6 +251,8 @@ fn the_header_is_told() {
     assert_eq!(channel.timeout(), Some(Duration::from_nanos(TIMEOUT)));
     assert_eq!(channel.created_nanos(), metadata.creation_time());
     assert!(channel.created_nanos() >= before);
+    let since = channel.created().duration_since(UNIX_EPOCH).unwrap();
+    assert_eq!(since.as_nanos(), u128::from(channel.created_nanos()));
     assert_eq!(channel.tick_unit(), TickUnit::Nanos);
     assert_eq!(channel.format_version(), (1, 0));
     assert_eq!(metadata.version(), "1.0.0");
@@ -348,6 +350,53 @@ fn the_original_refuses_our_channels() {
         assert!(error.to_string().contains("`kekbit::Channel` reads it"), "{error}");
         drop(writer);
     }
+}
+
+#[test]
+fn a_channel_is_found_by_its_id_and_waited_for() {
+    let this = "a_channel_is_found_by_its_id_and_waited_for";
+    if let Some((role, arguments)) = role() {
+        return original::run(&role, &arguments);
+    }
+    let dir = dir();
+    let path = path_in(dir.path());
+    let gives_up = || legacy::Channel::wait_for(&path, Wait::spin().retries(3)).unwrap().is_none();
+    assert!(gives_up());
+    assert!(matches!(legacy::Channel::open_in(dir.path(), CHANNEL_ID), Err(OpenError::NotFound { .. })));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // Somebody is about to copy it.
+    std::fs::write(&path, "").unwrap();
+    assert!(gives_up());
+    std::fs::remove_file(&path).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| legacy::Channel::wait_for(&path, Wait::backoff().at_most(LIMIT)));
+        write(this, dir.path(), &Plan::new(16384, 3));
+        assert_eq!(waiting.join().unwrap().unwrap().expect("it has appeared").channel_id(), CHANNEL_ID);
+    });
+    let found = legacy::Channel::open_in(dir.path(), CHANNEL_ID).unwrap();
+    assert_eq!((found.channel_id(), found.path()), (CHANNEL_ID, &*path));
+    // As it is between the two steps of its creation.
+    let lock = path.with_extension("lock");
+    std::fs::write(&lock, "").unwrap();
+    assert!(gives_up());
+    std::fs::remove_file(&lock).unwrap();
+    // Under another's name.
+    let other = Channel::path_in(dir.path(), CHANNEL_ID ^ 1);
+    std::fs::copy(&path, &other).unwrap();
+    let refused = legacy::Channel::open_in(dir.path(), CHANNEL_ID ^ 1).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::OtherChannel { path, expected, found: CHANNEL_ID }
+            if *path == other && *expected == CHANNEL_ID ^ 1),
+        "{refused}"
+    );
+    let (wait, options) = (|| Wait::spin().retries(3), legacy::Channel::options);
+    assert!(options().wait_for_in(dir.path(), CHANNEL_ID, wait()).unwrap().is_some());
+    assert!(options().wait_for_in(dir.path(), CHANNEL_ID ^ 2, wait()).unwrap().is_none());
+    let refused = options().wait_for_in(dir.path(), CHANNEL_ID ^ 1, wait()).unwrap_err();
+    assert!(matches!(refused, OpenError::OtherChannel { .. }), "{refused}");
+    // What is none is not waited for.
+    std::fs::write(&other, "no channel at all").unwrap();
+    assert!(legacy::Channel::wait_for(&other, Wait::backoff()).is_err());
 }
 
 #[test]

@@ -91,6 +91,15 @@ fn each_channel_of_a_journal_is_shown_as_it_says() {
         journal.append(&sample(number)).unwrap();
     }
     journal.close().unwrap();
+    let of_journal = common::info(&path);
+    let newest = common::info(Journal::channels(&path).unwrap().last().unwrap());
+    assert_eq!(of_journal["schema"], "test.sample.v1");
+    assert!(of_journal["layout"].as_str().unwrap().contains("price"), "{of_journal}");
+    for key in ["schema", "layout", "content_type", "stages"] {
+        assert_eq!(of_journal[key], newest[key], "{key}");
+    }
+    let text = common::stdout_of(kek().arg("info").arg(&path));
+    assert!(text.contains("\nschema          test.sample.v1\nlayout "), "{text}");
     let mut bytes = options().open(&path).unwrap();
     bytes.append(sample(200).as_bytes()).unwrap();
     bytes.close().unwrap();

@@ -46,11 +46,7 @@ fn a_truncated_frame_fails_after_the_records_before_it() {
     let place = Place::new();
     let path = place.path("a.kek");
     let output = kek().args(["write", "--framed"]).arg(&path).run(b"\x01\0\0\0a\x09\0\0\0b");
-    assert_fails(
-        &output,
-        7,
-        "middle of a frame: 5 of its 13 bytes are there; 1 record (1 byte) were written",
-    );
+    assert_fails(&output, 7, "middle of a frame: 5 of its 13 bytes are there; 1 record (1 byte) was written");
     assert_eq!(texts(&path), ["a"]);
     assert_eq!(info(&path)["state"], "closed");
 }
@@ -208,7 +204,7 @@ fn a_record_that_is_too_long_fails_after_the_records_before_it() {
         let path = place.path(name);
         let output = kek().args(["write", "--max-record", "4"]).arg(&path).run(input);
         assert_fails(&output, 5, "exceeds the limit of 4");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("1 record (4 bytes) were written"));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("1 record (4 bytes) was written"));
         assert_eq!(texts(&path), ["1234"]);
         assert_eq!(info(&path)["state"], "closed");
     }

@@ -46,6 +46,40 @@ impl Place {
         self.path(name)
     }
 
+    /// A closed channel of kekbit 0.3 that was created at this time, in milliseconds, as that writes it.
+    pub fn original<R: AsRef<[u8]>>(
+        &self,
+        name: &str,
+        id: u64,
+        created: u64,
+        records: impl IntoIterator<Item = R>,
+    ) -> PathBuf {
+        let mut data = Vec::new();
+        for record in records {
+            let record = record.as_ref();
+            data.extend_from_slice(&(record.len() as u64).to_le_bytes());
+            data.extend_from_slice(record);
+            data.resize(data.len().next_multiple_of(8), 0);
+        }
+        data.extend_from_slice(&u64::MAX.to_le_bytes());
+        // As much as the file has without having been filled.
+        let capacity = (data.len() + 864).next_multiple_of(4096).max(16384) as u32;
+        let mut file = vec![0; 1024];
+        file[..8].copy_from_slice(b"*KEKBIT*");
+        for (at, word) in [(8, 1 << 48), (16, 1850), (24, id), (40, 10_000), (48, created)] {
+            file[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
+        }
+        file[32..36].copy_from_slice(&capacity.to_le_bytes());
+        file[36..40].copy_from_slice(&120_u32.to_le_bytes());
+        file[56] = 3;
+        file.extend_from_slice(&data);
+        file.resize(capacity as usize + 160, 0);
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, file).unwrap();
+        path
+    }
+
     /// The channel of a writer that was killed after these lines.
     pub fn abandoned(&self, name: &str, lines: &str) -> PathBuf {
         let path = self.path(name);

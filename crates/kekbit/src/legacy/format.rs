@@ -192,10 +192,13 @@ impl fmt::Display for Loss {
         match self.record_len() {
             Some(len) => write!(
                 f,
-                "{missing} of this record's {len} bytes lie past the end of the file and are lost, as is all that was \
-                 written behind it"
+                "the first record that is lost has {len} bytes, of which {missing} lie past the end of the file, as does \
+                 all that was written behind it"
             )?,
-            None => write!(f, "what was written from here on lies past the end of the file and is lost")?,
+            None => write!(
+                f,
+                "all that was written behind the good records lies past the end of the file and is lost"
+            )?,
         }
         write!(f, ": {beyond} of the channel's {capacity} bytes lie there")
     }
