@@ -55,7 +55,7 @@ fn nested(input: &mut Input<'_>) {
     let stages = [
         Timestamp::nanos().describe(),
         lz4(),
-        CorrelationId::new().stage().describe(),
+        CorrelationId::new().describe(),
         StageInfo { id: 1 << 16, prefix_len: 1, suffix_len: 2, ..StageInfo::default() },
         lz4(),
         StageInfo { id: 1 << 16, suffix_len: 1, ..StageInfo::default() },

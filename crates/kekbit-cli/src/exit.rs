@@ -222,7 +222,7 @@ impl From<JournalError> for Failure {
             JournalError::Seal(error) => return error.into(),
             JournalError::Cursor(error) => return error.into(),
             JournalError::InUse { .. } => Exit::Taken,
-            JournalError::Options(_) => Exit::Usage,
+            JournalError::Options(_) | JournalError::Type(_) => Exit::Usage,
             JournalError::Damaged { .. } => Exit::Damage,
             JournalError::Io { ref source, .. } if is_missing(source) => Exit::Missing,
             _ => Exit::Io,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use kekbit::typed::TypeError;
 use kekbit::{
-    AppendError, Chain, Checksum, CreateError, Durability, Journal, JournalSettings, Lz4, Period, Prepare,
-    SyncError, TickUnit, Writer, WriterOptions,
+    AppendError, Chain, Checksum, CreateError, Durability, Journal, JournalError, JournalSettings, Lz4,
+    Period, Prepare, SyncError, TickUnit, Writer, WriterOptions,
 };
 
 use crate::arrival::Arrivals;
@@ -111,6 +112,10 @@ pub(crate) struct WriteArgs {
     checksum: ChecksumArg,
 
     /// What the records are, for instance a media type
+    ///
+    /// A journal keeps its own: without this option the next channels have it too, and one whose records are of a type, with a schema
+    /// or a layout in its header, is refused. With it the records are TEXT from here on, and whoever reads the type that was before is
+    /// told so.
     #[arg(long, value_name = "TEXT")]
     content_type: Option<String>,
 
@@ -348,7 +353,17 @@ impl WriteArgs {
         settings: &JournalSettings,
         channels: WriterOptions<C>,
     ) -> Result<Journal<C>, Failure> {
-        let journal = Journal::options().channels(channels).settings(settings).open(&self.path)?;
+        let options = Journal::options().channels(channels).settings(settings);
+        let opened = options.replace_type(self.content_type.is_some()).open(&self.path);
+        let journal = opened.map_err(|error| match error {
+            JournalError::Type(TypeError::Journal { path, recorded, expected }) => {
+                let why = format_args!(
+                    "the records are {recorded}, and these are {expected}: say with --content-type what they are from here on"
+                );
+                Failure::new(Exit::Usage, why).about(&path)
+            }
+            error => error.into(),
+        })?;
         for aside in journal.set_aside() {
             note(format_args!(
                 "{}: set aside, since it does not follow from what is before",

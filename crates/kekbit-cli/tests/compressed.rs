@@ -260,7 +260,7 @@ fn correlation_ids_are_printed_as_strings() {
     let place = Place::new();
     let path = place.path("correlated.kek");
     let correlation = CorrelationId::new();
-    let mut writer = Writer::options().stage(Lz4::new()).stage(correlation.stage()).create(&path).unwrap();
+    let mut writer = Writer::options().stage(Lz4::new()).stage(correlation.clone()).create(&path).unwrap();
     for id in [0, 7, u64::MAX] {
         correlation.set(id);
         assert_eq!(correlation.clone().get(), id);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, Run, kek};
+use common::{Place, Run, assert_fails, kek};
 use kekbit::typed::Plain;
 use kekbit::{Journal, Lz4, Roll, Timestamp, Writer};
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ fn each_channel_of_a_journal_is_shown_as_it_says() {
     }
     let text = common::stdout_of(kek().arg("info").arg(&path));
     assert!(text.contains("\nschema          test.sample.v1\nlayout "), "{text}");
-    let mut bytes = options().open(&path).unwrap();
+    let mut bytes = options().replace_type(true).open(&path).unwrap();
     bytes.append(sample(200).as_bytes()).unwrap();
     bytes.close().unwrap();
     for direction in [&[][..], &["--reverse"]] {
@@ -143,4 +143,38 @@ fn json_is_shown_as_json_and_stays_on_one_line() {
         Some(0)
     );
     assert!(lines(&kek().args(["cat", "--json"]).arg(&path).run(""))[0].get("value").is_none());
+}
+
+#[test]
+fn a_journal_keeps_its_type_until_another_is_given() {
+    let place = Place::new();
+    let path = place.path("samples");
+    let open = || Journal::options().open_typed::<Plain<Sample>>(&path);
+    let mut journal = open().unwrap();
+    journal.append(&sample(0)).unwrap();
+    journal.close().unwrap();
+    let write = |options: &[&str], line: &str| kek().args(["write", "-q"]).args(options).arg(&path).run(line);
+    let recorded =
+        "00000000000000000000.kek: the records are `application/x-kekbit-plain` of `test.sample.v1` (40:1 ";
+    assert_fails(&write(&[], "one\n"), 2, recorded);
+    let remedy = "and these are of no type: say with --content-type what they are from here on\n";
+    assert_fails(&write(&[], "one\n"), 2, remedy);
+    // The typed writer did not notice anything.
+    let mut journal = open().unwrap();
+    assert_eq!(journal.next_sequence(), 1);
+    journal.append(&sample(1)).unwrap();
+    journal.close().unwrap();
+    let json = ["--content-type", "application/json"];
+    assert_eq!(write(&json, "[1]\n").status.code(), Some(0));
+    // From here on they are JSON, which is handed down.
+    assert_eq!(write(&[], "[2]\n").status.code(), Some(0));
+    let values = lines(&kek().args(["cat", "--json"]).arg(&path).run(""));
+    let values: Vec<_> = values.iter().map(|line| &line["value"]).collect();
+    assert_eq!(values, [&shown(0), &shown(1), &json!([1]), &json!([2])]);
+    // And may change again.
+    assert_eq!(write(&["--content-type", "text/plain"], "[3]\n").status.code(), Some(0));
+    let values = lines(&kek().args(["cat", "--json"]).arg(&path).run(""));
+    assert!(values.len() == 5 && values[4].get("value").is_none());
+    let refused = open().unwrap_err().to_string();
+    assert!(refused.contains("the records are `text/plain`, and those that were to follow"), "{refused}");
 }

@@ -242,7 +242,7 @@ fn compressed(mut sample: Sample) -> Result {
         .stage(Timestamp::new(TickUnit::Millis))
         .stage(Lz4::new())
         .stage(SequenceStamp)
-        .stage(correlation.stage())
+        .stage(correlation.clone())
         .create(&sample.path)?;
     let text = b"buy 10, sell 5, buy 10, sell 5, cancel 10; ".repeat(20);
     let payloads: [&[u8]; 5] = [b"", b"stays as it is", &[b'x'; 100], &text, &[b'y'; 5000]];

@@ -70,9 +70,24 @@ impl<'w, C: Chain> Batch<'w, C> {
             self.writer.built = built;
             return result;
         }
+        self.push_in_place(payload.len(), |space| space.copy_from_slice(payload))
+    }
+
+    /// Whether payloads are put together outside the channel's memory, since a stage stands in place of them.
+    #[cfg(feature = "zerocopy")]
+    pub(crate) fn is_outside(&self) -> bool {
+        self.writer.chain.replaces()
+    }
+
+    /// Adds a record whose payload of `len` bytes `fill` writes in place. Only if no stage stands in place of it.
+    pub(crate) fn push_in_place(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), AppendError> {
         let prefix = self.writer.chain.prefix_len();
-        self.place(payload.len() + self.writer.around(), |chain, cx, space| {
-            space[prefix..prefix + payload.len()].copy_from_slice(payload);
+        self.place(len + self.writer.around(), |chain, cx, space| {
+            fill(&mut space[prefix..prefix + len]);
             if C::EMPTY { Ok(()) } else { chain.complete(cx, space).map_err(AppendError::Stage) }
         })
     }

@@ -143,7 +143,7 @@ pub use seal::{SealOptions, Sealed};
 pub use seek::Start;
 pub use shared::{SharedError, SharedWriter};
 pub use shared_records::{SharedRecords, SharedRecordsBack};
-pub use stages::{CorrelationId, CorrelationStamp, SequenceStamp, Timestamp};
+pub use stages::{CorrelationId, SequenceStamp, Timestamp};
 pub use survey::Gap;
 pub use sync_handle::SyncHandle;
 pub use time::{TickUnit, TickUnitError};

@@ -79,8 +79,9 @@ impl Handler for SequenceStamp {
 /// record answers, the trace that it is part of. [`Record::correlation_id`](crate::Record::correlation_id) tells it,
 /// and `kek cat --json` prints it as `corr`.
 ///
-/// This is the application's handle: a clone of it is the same number. [`CorrelationId::set`] sets it for the records
-/// that follow, [`CorrelationId::stage`] is the stage that puts it in front of them, as a little-endian `u64`.
+/// It is the stage that puts the number in front of each record, as a little-endian `u64`, and the application's handle at the same
+/// time: a clone of it is the same number. So one clone becomes the stage, and [`CorrelationId::set`] of another sets the number
+/// for the records that follow. For a [`Decoder`](crate::Decoder) a new one will do.
 ///
 /// # Concurrency
 ///
@@ -95,7 +96,7 @@ impl Handler for SequenceStamp {
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("answers.kek");
 /// let correlation = CorrelationId::new();
-/// let writer = SharedWriter::new(Writer::options().stage(correlation.stage()).create(&path)?);
+/// let writer = SharedWriter::new(Writer::options().stage(correlation.clone()).create(&path)?);
 /// let answer = |request: u64, text: &str| {
 ///     writer.with(Wait::backoff(), |writer| {
 ///         correlation.set(request);
@@ -137,20 +138,9 @@ impl CorrelationId {
     pub fn get(&self) -> u64 {
         self.current.load(Ordering::Relaxed)
     }
-
-    /// The stage that puts this number in front of each record.
-    pub fn stage(&self) -> CorrelationStamp {
-        CorrelationStamp { id: self.clone() }
-    }
 }
 
-/// The stage of a [`CorrelationId`], which makes it. For a [`Decoder`](crate::Decoder) a default one will do.
-#[derive(Clone, Debug, Default)]
-pub struct CorrelationStamp {
-    id: CorrelationId,
-}
-
-impl Handler for CorrelationStamp {
+impl Handler for CorrelationId {
     fn describe(&self) -> StageInfo {
         StageInfo {
             id: CORRELATION,
@@ -167,7 +157,7 @@ impl Handler for CorrelationStamp {
 
     #[inline]
     fn before(&mut self, _: &mut AppendContext<'_>, _: &[u8], prefix: &mut [u8]) -> Result<(), StageError> {
-        prefix.copy_from_slice(&self.id.get().to_le_bytes());
+        prefix.copy_from_slice(&self.get().to_le_bytes());
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ fn no_record_allocates_once_the_buffers_are_warm() {
         .max_record_len(1 << 20)
         .stage(Timestamp::nanos())
         .stage(Lz4::new())
-        .stage(correlation.stage())
+        .stage(correlation.clone())
         .stage(Lz4::new())
         .create(&path)
         .unwrap();

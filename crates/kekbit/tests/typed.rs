@@ -1,7 +1,12 @@
 //! Typed records: what goes in comes out, in place where that is promised, and another type is refused by everybody.
-#![cfg(all(feature = "serde", feature = "zerocopy"))]
+#![cfg(all(feature = "lz4", feature = "serde", feature = "zerocopy"))]
 
 mod common;
+
+#[path = "typed/journals.rs"]
+mod journals;
+#[path = "typed/wrapped.rs"]
+mod wrapped;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,7 +14,7 @@ use common::{dir, patience};
 use kekbit::typed::{Codec, Plain, Postcard, TypeError, TypedError};
 use kekbit::{
     AppendContext, AppendError, Channel, CopyingReader, CreateError, EncodeError, Handler, Journal,
-    JournalError, Roll, SequenceStamp, StageError, StageInfo, Start, Timestamp, Wait, Writer,
+    JournalError, SequenceStamp, StageError, StageInfo, Start, Timestamp, Wait, Writer,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -277,8 +282,25 @@ fn a_type_with_an_alignment_is_refused_where_the_stages_do_not_keep_it() {
     let mut copying = CopyingReader::open(&odd).unwrap().typed::<Plain<Price>>().unwrap();
     assert_eq!(*copying.try_next().unwrap().unwrap().value, price(1));
     assert_eq!(*copying.next(Wait::backoff()).unwrap().unwrap().value, price(2));
-    let copying = CopyingReader::open(path("8")).unwrap().typed::<Plain<Native>>();
-    assert!(matches!(copying, Err(TypeError::Unaligned { align: 8, .. })));
+    let copying = CopyingReader::open(path("8")).unwrap().typed::<Plain<Native>>().unwrap_err();
+    assert!(matches!(copying, TypeError::UnalignedCopy { align: 8, .. }));
+    names_both(&copying, "a copying reader may put it anywhere", "take types of zerocopy::little_endian");
+    assert!(!copying.to_string().contains("stages"), "{copying}");
+}
+
+#[test]
+fn a_channel_in_which_no_value_fits_is_not_made() {
+    let dir = dir();
+    let options = |len| Writer::options().max_record_len(len).stage(Timestamp::nanos());
+    let small = options(23).create_typed::<Plain<Price>>(dir.path().join("small"));
+    assert!(
+        matches!(small, Err(CreateError::Options(text)) if text.contains("24 bytes") && text.contains("is 23"))
+    );
+    let small =
+        Journal::options().channels(options(23)).open_typed::<Plain<Price>>(dir.path().join("journal"));
+    assert!(matches!(small, Err(JournalError::Options(_))));
+    assert!(common::names_in(dir.path()).is_empty());
+    options(24).create_typed::<Plain<Price>>(dir.path().join("fits")).unwrap().append(&price(1)).unwrap();
 }
 
 #[test]
@@ -302,11 +324,11 @@ fn a_record_that_is_no_value_is_an_error_behind_which_reading_goes_on() {
     assert!(read[1].as_ref().is_err_and(|text| text.starts_with("record 1 is no value of its type: ")));
     assert_eq!(read[2], Err("record 2 is no value of its type: 1 bytes are left over".into()));
     let mut reader = channel.reader(Start::Sequence(1)).unwrap();
-    assert!(matches!(reader.try_next(), Err(TypedError::Decode(error)) if error.sequence == 1));
-    assert!(matches!(reader.next(patience()), Err(TypedError::Decode(error)) if error.sequence == 2));
+    assert!(matches!(reader.try_next(), Err(TypedError::Value(error)) if error.sequence == 1));
+    assert!(matches!(reader.next(patience()), Err(TypedError::Value(error)) if error.sequence == 2));
     assert_eq!(reader.try_next().unwrap().unwrap().value, Order::Amend(1, None));
     assert_eq!(reader.try_previous().unwrap().unwrap().value, Order::Amend(1, None));
-    assert!(matches!(reader.try_previous(), Err(TypedError::Decode(error)) if error.sequence == 2));
+    assert!(matches!(reader.try_previous(), Err(TypedError::Value(error)) if error.sequence == 2));
 }
 
 /// A codec that refuses odd numbers, after it has filled its scratch.
@@ -361,76 +383,6 @@ fn an_encoder_that_fails_or_panics_leaves_no_trace() {
     let channel = Channel::open(&path).unwrap().typed::<Even>().unwrap();
     let read: Vec<u32> = channel.records().map(|record| record.unwrap().value).collect();
     assert_eq!(read, [0, 3, 6, 9]);
-}
-
-#[test]
-fn a_journal_keeps_its_type_across_channels_and_openings() {
-    let dir = dir();
-    let path = dir.path().join("orders");
-    let options = || Journal::options().roll(Roll::Bytes(4096)).stage(Timestamp::nanos());
-    let order = |number: u64| Order::Amend(number, Some(number as f64));
-    let mut number = 0;
-    for _ in 0..3 {
-        let mut journal = options().open_typed::<Postcard<Order>>(&path).unwrap();
-        for _ in 0..200 {
-            journal.append(&order(number)).unwrap();
-            number += 1;
-        }
-        let mut batch = journal.batch();
-        batch.push(&order(number)).unwrap();
-        batch.push(&order(number + 1)).unwrap();
-        batch.commit().unwrap();
-        number += 2;
-        journal.close().unwrap();
-    }
-    assert!(Journal::channels(&path).unwrap().len() >= 6, "each opening fills more than one channel");
-    let mut reader = Journal::reader(&path).unwrap().typed::<Postcard<Order>>();
-    for expected in 0..number {
-        assert_eq!(reader.next(patience()).unwrap().unwrap().value, order(expected));
-    }
-    assert!(reader.try_next().unwrap().is_none());
-    for expected in (0..number).rev() {
-        assert_eq!(reader.try_previous().unwrap().unwrap().value, order(expected));
-    }
-    // A cursor with a name, which goes on where it has committed.
-    for expected in [0, 1, 2] {
-        let mut cursor =
-            Journal::reader(&path).unwrap().cursor("billing").unwrap().typed::<Postcard<Order>>();
-        assert_eq!(cursor.next(patience()).unwrap().unwrap().value, order(expected));
-        cursor.commit();
-        assert_eq!(cursor.try_next().unwrap().unwrap().value, order(expected + 1));
-    }
-    // Another type is refused before anything is made.
-    let files = common::names_in(&path);
-    let refused = options().open_typed::<Plain<Price>>(&path).unwrap_err();
-    assert!(matches!(refused, JournalError::Type(_)));
-    names_both(&refused, "`test.order.v1`", "`test.price.v1`");
-    assert_eq!(common::names_in(&path), files);
-    let unaligned = Journal::options().stage(Front(1)).open_typed::<Plain<Native>>(dir.path().join("new"));
-    assert!(matches!(unaligned, Err(JournalError::Type(TypeError::Unaligned { .. }))));
-    assert!(!dir.path().join("new").exists());
-}
-
-#[test]
-fn a_reader_of_a_journal_finds_out_where_another_type_begins() {
-    let dir = dir();
-    let path = dir.path().join("prices");
-    let mut journal = Journal::options().open_typed::<Plain<Price>>(&path).unwrap();
-    journal.append_with(|value| *value = price(0)).unwrap();
-    journal.close().unwrap();
-    // Nobody keeps whoever writes bytes from doing so.
-    let mut bytes = Journal::options().open(&path).unwrap();
-    bytes.append(price(1).as_bytes()).unwrap();
-    bytes.close().unwrap();
-    let mut reader = Journal::reader(&path).unwrap().typed::<Plain<Price>>();
-    assert_eq!(*reader.try_next().unwrap().unwrap().value, price(0));
-    let refused = reader.try_next().unwrap_err();
-    assert!(matches!(refused, TypedError::Type(TypeError::Other { .. })));
-    names_both(&refused, "of no type", "`test.price.v1`");
-    assert!(reader.try_next().unwrap().is_none(), "it stands behind it");
-    // And the type no longer opens it, since that is not what is there.
-    let refused = Journal::options().open_typed::<Plain<Price>>(&path);
-    assert!(matches!(refused, Err(JournalError::Type(_))));
 }
 
 fn orders() -> impl Strategy<Value = Order> {

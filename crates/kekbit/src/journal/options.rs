@@ -13,7 +13,7 @@ use super::names;
 use super::period::Period;
 use super::plan::Plan;
 use super::recovery::{Recovered, recover, remove_temporaries};
-use super::retention::Retention;
+use super::retention::{Retention, Segment};
 use super::roller::Roller;
 use super::settings::{self, JournalSettings};
 use crate::handler::{Chain, Push};
@@ -47,8 +47,8 @@ pub struct JournalOptions<C = ()> {
     background: bool,
     patience: Duration,
     crashed: bool,
-    /// Whether only one type of records is appended.
-    typed: bool,
+    /// Whether another type of records may begin.
+    replaces_type: bool,
 }
 
 impl Default for JournalOptions {
@@ -60,7 +60,7 @@ impl Default for JournalOptions {
             background: true,
             patience: Duration::from_secs(2),
             crashed: false,
-            typed: false,
+            replaces_type: false,
         }
     }
 }
@@ -86,8 +86,8 @@ impl<C: Chain> JournalOptions<C> {
     /// How each channel is created: the longest record, checksum, durability, stages, attributes and so on. Their capacity is that of
     /// the last [`Roll::Bytes`] or of these options, whichever is set last; their first sequence is the journal's.
     pub fn channels<D: Chain>(self, channel: WriterOptions<D>) -> JournalOptions<D> {
-        let JournalOptions { every, retention, background, patience, crashed, typed, .. } = self;
-        JournalOptions { channel, every, retention, background, patience, crashed, typed }
+        let JournalOptions { every, retention, background, patience, crashed, replaces_type, .. } = self;
+        JournalOptions { channel, every, retention, background, patience, crashed, replaces_type }
     }
 
     /// Adds `handler` as the innermost stage of each record, as [`WriterOptions::stage`].
@@ -95,15 +95,61 @@ impl<C: Chain> JournalOptions<C> {
     where
         C: Push<H>,
     {
-        let JournalOptions { channel, every, retention, background, patience, crashed, typed } = self;
+        let JournalOptions { channel, every, retention, background, patience, crashed, replaces_type } = self;
         let channel = channel.stage(handler);
-        JournalOptions { channel, every, retention, background, patience, crashed, typed }
+        JournalOptions { channel, every, retention, background, patience, crashed, replaces_type }
     }
 
     /// The records are values of the codec `K`, as [`WriterOptions::record_type`].
     pub fn record_type<K: Codec>(mut self) -> Self {
         self.channel = self.channel.record_type::<K>();
-        self.typed = true;
+        self
+    }
+
+    /// Whether the type of the records may be another than that of the journal's newest ones. From here on they are then what these
+    /// options say, or of no type if they say nothing; a reader that was asked for the type before is told by
+    /// [`TypedError::Type`](crate::typed::TypedError::Type) where the other begins. Default: a journal keeps its type, and another is
+    /// refused as [`JournalError::Type`].
+    ///
+    /// The type is what content type, schema and layout of the channels say. Options that say none of them are refused by a journal
+    /// with a schema or a layout: bytes of no type are another one, too. A content type alone is no promise, and is handed down to
+    /// the next channels.
+    ///
+    /// # Example: the second version of a record
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")] {
+    /// use kekbit::typed::{Postcard, TypedError};
+    /// use kekbit::{Journal, JournalError};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Old { lots: u32 }
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Order { lots: u32, symbol: String }
+    ///
+    /// kekbit::record_type!(Old as "shop.order.v1");
+    /// kekbit::record_type!(Order as "shop.order.v2");
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("orders");
+    /// let mut journal = Journal::options().open_typed::<Postcard<Old>>(&path)?;
+    /// journal.append(&Old { lots: 10 })?;
+    /// journal.close()?;
+    ///
+    /// let refused = Journal::options().open_typed::<Postcard<Order>>(&path);
+    /// assert!(matches!(refused, Err(JournalError::Type(_))));
+    /// let mut journal = Journal::options().replace_type(true).open_typed::<Postcard<Order>>(&path)?;
+    /// journal.append(&Order { lots: 5, symbol: "AAPL".into() })?;
+    ///
+    /// let mut reader = Journal::reader(&path)?.typed::<Postcard<Old>>();
+    /// assert_eq!(reader.try_next()?.map(|record| record.value.lots), Some(10));
+    /// assert!(matches!(reader.try_next(), Err(TypedError::Type(_))));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replace_type(mut self, replace: bool) -> Self {
+        self.replaces_type = replace;
         self
     }
 
@@ -187,19 +233,16 @@ impl<C: Chain> JournalOptions<C> {
         // What cannot be is refused before anything is made.
         let mut header = self.header(path)?;
         header.attributes.journal = Some(settings::encode(self.every, &self.retention));
-        if header.encode().is_none() {
-            return Err(JournalError::Options(
-                "the attributes leave no room for the journal's settings".into(),
-            ));
-        }
+        fits(&header)?;
         create_directory(path)?;
         let lock = WriterLock::take(path, Wait::backoff().at_most(self.patience))?;
-        if self.typed {
-            compare_types(path, &header)?;
-        }
         let sealing = SealOptions::default().crashed(self.crashed);
         let found = recover(path, &sealing, !never)?;
         let Recovered { next, time, segments, unsynced, set_aside, .. } = found;
+        if !self.replaces_type {
+            keep_type(path, &segments, &mut header)?;
+            fits(&header)?;
+        }
         let mut chain = None;
         let mut options = self.channel.map_chain(|made| chain = Some(made));
         let chain = chain.expect("it has just been taken out of the options");
@@ -232,14 +275,19 @@ impl<C: Chain> JournalOptions<C> {
     }
 }
 
-/// Whether the newest records of the journal in the directory are of the type of those that are to follow.
-fn compare_types(directory: &Path, header: &Header) -> Result<(), JournalError> {
-    let names = names::list(directory).map_err(JournalError::io("list", directory))?;
-    for path in names.iter().rev().map(|first| names::channel_path(directory, *first)) {
-        // What is no channel is for the recovery.
+/// Whether everything that the header is to say has room in it.
+fn fits(header: &Header) -> Result<(), JournalError> {
+    let why = "the attributes leave no room for the journal's settings and its content type";
+    header.encode().map(drop).ok_or_else(|| JournalError::Options(why.into()))
+}
+
+/// Lets the header go on from that of the newest of these channels, all of which have records, if its records are of that type.
+fn keep_type(directory: &Path, segments: &[Segment], header: &mut Header) -> Result<(), JournalError> {
+    for path in segments.iter().rev().map(|segment| names::channel_path(directory, segment.first)) {
+        // One that is damaged tells nothing: those before it do.
         if let Ok(newest) = names::read_header(&path) {
-            let compared = typed::compare_with(&newest.attributes, &header.attributes, Some(&path));
-            return compared.map_err(JournalError::Type);
+            let kept = typed::go_on(&newest.attributes, &mut header.attributes, &path);
+            return kept.map_err(JournalError::Type);
         }
     }
     Ok(())

@@ -12,7 +12,7 @@
 //! - [`Plain`] (feature `zerocopy`): structs of a fixed layout, written in place and read in place.
 //! - [`Postcard`] (feature `serde`): whatever [serde](https://serde.rs) can take apart.
 //!
-//! Nothing here is unsafe, and what is no value is an error of its own, [`DecodeError`], behind which the reader goes on. How far a
+//! Nothing here is unsafe, and what is no value is an error of its own, [`ValueError`], behind which the reader goes on. How far a
 //! codec may be trusted with any bytes it says itself.
 //!
 //! # Example: prices, in place
@@ -51,6 +51,7 @@ mod plain;
 #[cfg(feature = "serde")]
 mod postcard;
 mod reading;
+mod records;
 mod writing;
 
 use std::fmt;
@@ -65,8 +66,11 @@ pub use layout::{FieldLayout, Layout, LayoutError, Scalar, ScalarKind, Value};
 pub use plain::Plain;
 #[cfg(feature = "serde")]
 pub use postcard::Postcard;
-pub use reading::{DecodeError, TypedError, TypedRecord, TypedRecords};
-pub use writing::TypedBatch;
+pub use reading::{TypedError, TypedRecord, ValueError};
+pub use records::{
+    TypedRecords, TypedRecordsBack, TypedSharedRecord, TypedSharedRecords, TypedSharedRecordsBack,
+};
+pub use writing::{TypedBatch, TypedTurn};
 
 use crate::encode::EncodeError;
 use crate::handler::StageInfo;
@@ -76,6 +80,10 @@ use crate::layout::attributes::Attributes;
 /// [`record_type!`](crate::record_type).
 pub trait RecordType {
     /// The name, with a version: whoever changes what the bytes mean changes it.
+    ///
+    /// A channel has one type for good. A journal keeps its own, from one opening to the next and whoever appends to it; under a
+    /// new name it is refused as [`JournalError::Type`](crate::JournalError::Type), until a writer says by
+    /// [`JournalOptions::replace_type`](crate::JournalOptions::replace_type) that another type begins.
     const NAME: &'static str;
 
     /// The fields of a struct with a fixed layout, as far as they are told, so that tools can show them.
@@ -179,11 +187,31 @@ pub enum TypeError {
         /// What was asked for.
         expected: String,
     },
+    /// The records of a journal are something else than those that were to follow.
+    #[error("{}: the records are {recorded}, and those that were to follow are {expected}: append what they are (open_typed, record_type), or let another type begin here (replace_type)", path.display())]
+    Journal {
+        /// The newest channel that has records.
+        path: PathBuf,
+        /// What its header records.
+        recorded: String,
+        /// What was to follow.
+        expected: String,
+    },
     /// The stages put the payload where a value of the type cannot be read in place.
     #[error("{}{expected} begins at a multiple of {align} bytes, and the channel's stages put it elsewhere: take types of zerocopy::little_endian, which may begin anywhere", of(path.as_deref()))]
     Unaligned {
         /// The channel, where it is known.
         path: Option<PathBuf>,
+        /// What was asked for.
+        expected: String,
+        /// What its address must be a multiple of.
+        align: usize,
+    },
+    /// A copying reader does not keep a payload where a value of the type can be read in place, whatever the stages.
+    #[error("{}: {expected} begins at a multiple of {align} bytes, and a copying reader may put it anywhere: take types of zerocopy::little_endian, which may begin anywhere", path.display())]
+    UnalignedCopy {
+        /// The channel.
+        path: PathBuf,
         /// What was asked for.
         expected: String,
         /// What its address must be a multiple of.
@@ -198,17 +226,13 @@ fn of(path: Option<&Path>) -> String {
 
 /// What a header records of the type of its records, as words: `` `application/x-postcard` of `orders.v1` ``.
 fn words(content_type: Option<&str>, name: Option<&str>, layout: Option<&str>) -> String {
-    let mut words = match content_type {
-        Some(content_type) => format!("`{content_type}`"),
-        None => return "of no type".into(),
-    };
-    if let Some(name) = name {
-        words += &format!(" of `{name}`");
-    }
-    if let Some(layout) = layout {
-        words += &format!(" ({layout})");
-    }
-    words
+    let words = [
+        content_type.map(|content_type| format!("`{content_type}`")),
+        name.map(|name| format!("of `{name}`")),
+        layout.map(|layout| format!("({layout})")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    if words.is_empty() { "of no type".into() } else { words.join(" ") }
 }
 
 /// Lets a header say that its records are those of `K`.
@@ -222,7 +246,10 @@ pub(crate) fn record<K: Codec>(attributes: &mut Attributes) {
 pub(crate) fn compare<K: Codec>(attributes: &Attributes, path: Option<&Path>) -> Result<(), TypeError> {
     let mut expected = Attributes::default();
     record::<K>(&mut expected);
-    compare_with(attributes, &expected, path)?;
+    if !are_same(attributes, &expected) {
+        let (recorded, expected) = (describe(attributes), describe(&expected));
+        return Err(TypeError::Other { path: path.map(Path::to_owned), recorded, expected });
+    }
     if K::ALIGN > 1 && !is_aligned(&attributes.stages, K::ALIGN) {
         let (expected, align) = (describe(&expected), K::ALIGN);
         return Err(TypeError::Unaligned { path: path.map(Path::to_owned), expected, align });
@@ -230,18 +257,25 @@ pub(crate) fn compare<K: Codec>(attributes: &Attributes, path: Option<&Path>) ->
     Ok(())
 }
 
-/// Compares what a header records with what another one does.
-pub(crate) fn compare_with(
-    recorded: &Attributes,
-    expected: &Attributes,
-    path: Option<&Path>,
-) -> Result<(), TypeError> {
-    let key = |a: &Attributes| (a.content_type.clone(), a.schema.clone());
-    if key(recorded) == key(expected) && same_layout(recorded.layout.as_deref(), expected.layout.as_deref()) {
+/// Lets the header of a journal's next channels go on from that of its newest one, at `path`: a content type that stands alone is
+/// handed down to one that says nothing. Anything else has to be the same.
+pub(crate) fn go_on(newest: &Attributes, next: &mut Attributes, path: &Path) -> Result<(), TypeError> {
+    let says_nothing = next.content_type.is_none() && next.schema.is_none() && next.layout.is_none();
+    if says_nothing && newest.schema.is_none() && newest.layout.is_none() {
+        next.content_type.clone_from(&newest.content_type);
         return Ok(());
     }
-    let (recorded, expected) = (describe(recorded), describe(expected));
-    Err(TypeError::Other { path: path.map(Path::to_owned), recorded, expected })
+    if are_same(newest, next) {
+        return Ok(());
+    }
+    let (recorded, expected) = (describe(newest), describe(next));
+    Err(TypeError::Journal { path: path.to_owned(), recorded, expected })
+}
+
+/// Whether two headers record the same type.
+fn are_same(a: &Attributes, b: &Attributes) -> bool {
+    let key = |a: &Attributes| (a.content_type.clone(), a.schema.clone());
+    key(a) == key(b) && same_layout(a.layout.as_deref(), b.layout.as_deref())
 }
 
 fn describe(attributes: &Attributes) -> String {
@@ -271,6 +305,8 @@ impl<T, K> Typed<T, K> {
 
     /// What it was made of, to do with it what needs no type. Records that are appended to it as bytes are not looked at.
     pub fn inner_mut(&mut self) -> &mut T {
+        // It may be exchanged for another.
+        self.compared = None;
         &mut self.inner
     }
 
@@ -319,6 +355,38 @@ impl<T: fmt::Debug, K> fmt::Debug for Typed<T, K> {
 /// let fields: Vec<String> = Price::fields().iter().map(ToString::to_string).collect();
 /// assert_eq!(fields, ["bid=f64@0", "ask=f64@8", "size=u32@16", "symbol=text[4]@20"]);
 /// ```
+///
+/// # Example: a type of another crate
+///
+/// A name can be given to a type of one's own only, so `Vec<u8>`, a tuple, or what another crate brings is put into a newtype:
+///
+/// ```
+/// struct Trade((u64, f64));
+/// struct Document(Vec<u8>);
+///
+/// kekbit::record_type!(Trade as "market.trade.v1");
+/// kekbit::record_type!(Document as "archive.document.v1");
+/// ```
+///
+/// Without it the compiler says that only traits defined in the current crate can be implemented for such types:
+///
+/// ```compile_fail,E0117
+/// kekbit::record_type!(Vec<u8> as "archive.document.v1");
+/// ```
+///
+/// # Example: a generic type
+///
+/// It takes no type parameters: each type that is written gets a name of its own, since other arguments are other bytes.
+///
+/// ```
+/// #[repr(C)]
+/// struct Span<T> { from: T, to: T }
+///
+/// kekbit::record_type!(Span<u64> as "span.u64.v1" { from, to });
+/// kekbit::record_type!(Span<i32> as "span.i32.v1" { from, to });
+/// ```
+///
+/// Where that is not enough [`RecordType`](crate::typed::RecordType) is implemented by hand.
 #[macro_export]
 macro_rules! record_type {
     ($type:ty as $name:literal) => {

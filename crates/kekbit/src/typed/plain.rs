@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{Codec, Layout, RecordType, Typed};
+use super::{Codec, Layout, RecordType, Typed, TypedBatch};
 use crate::claim::Claim;
 use crate::encode::EncodeError;
 use crate::error::AppendError;
@@ -105,6 +105,35 @@ where
     }
 }
 
+impl<C, T> TypedBatch<'_, C, Plain<T>>
+where
+    C: Chain,
+    T: RecordType + FromBytes + IntoBytes + Immutable + KnownLayout + 'static,
+{
+    /// Adds a record that `fill` writes in place, in the memory of the channel. What it finds there is unspecified, so it should
+    /// assign the whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`TypedBatch::push`]. If `fill` panics the batch is as it was before.
+    pub fn push_with(&mut self, fill: impl FnOnce(&mut T)) -> Result<(), AppendError> {
+        if self.batch.is_outside() {
+            return self.batch.push(filled(fill).as_bytes());
+        }
+        let fill = |space: &mut [u8]| fill(T::mut_from_bytes(space).expect(ALIGNED));
+        self.batch.push_in_place(size_of::<T>(), fill)
+    }
+}
+
+const ALIGNED: &str = "the alignment was compared with the stages";
+
+/// A value that `fill` has written, where what stands in its place is made of it afterwards.
+fn filled<T: FromBytes>(fill: impl FnOnce(&mut T)) -> T {
+    let mut value = T::new_zeroed();
+    fill(&mut value);
+    value
+}
+
 /// Commits a claim of the length of a `T`, once `fill` has written it.
 #[inline]
 fn fill_and_commit<C: Chain, T: FromBytes + IntoBytes + Immutable + KnownLayout>(
@@ -112,12 +141,9 @@ fn fill_and_commit<C: Chain, T: FromBytes + IntoBytes + Immutable + KnownLayout>
     fill: impl FnOnce(&mut T),
 ) -> Result<Appended, AppendError> {
     if claim.is_outside() {
-        // What stands in its place is made of it afterwards.
-        let mut value = T::new_zeroed();
-        fill(&mut value);
-        claim.copy_from_slice(value.as_bytes());
+        claim.copy_from_slice(filled(fill).as_bytes());
     } else {
-        fill(T::mut_from_bytes(&mut claim).expect("the alignment was compared with the stages"));
+        fill(T::mut_from_bytes(&mut claim).expect(ALIGNED));
     }
     claim.commit(size_of::<T>())
 }

@@ -1,19 +1,17 @@
-//! Reading values: channels, readers, journals.
+//! Reading values one after the other: readers and cursors, and what they find.
 
 use std::fmt;
 use std::ops::Deref;
 
 use thiserror::Error;
 
-use super::{Codec, TypeError, Typed, compare};
-use crate::channel::Channel;
+use super::{Codec, TypeError, Typed, TypedSharedRecord, compare};
 use crate::copying::CopyingReader;
 use crate::encode::EncodeError;
 use crate::error::{ReadError, SeekError};
 use crate::journal::{JournalReadError, JournalReader, NamedCursor};
 use crate::reader::Reader;
 use crate::record::Record;
-use crate::records::Records;
 use crate::seek::Start;
 use crate::wait::Wait;
 
@@ -30,12 +28,20 @@ impl<'r, K: Codec> TypedRecord<'r, K> {
         self.record
     }
 
-    fn decode(record: Record<'r>) -> Result<TypedRecord<'r, K>, DecodeError> {
-        match K::decode(record.payload()) {
-            Ok(value) => Ok(TypedRecord { value, record }),
-            Err(source) => Err(DecodeError { sequence: record.sequence(), source }),
-        }
+    /// The same, keeping its channel open by itself, as [`Record::to_shared`].
+    pub fn to_shared(&self) -> TypedSharedRecord<K> {
+        TypedSharedRecord::new(self.record.to_shared())
     }
+
+    pub(super) fn decode(record: Record<'r>) -> Result<TypedRecord<'r, K>, ValueError> {
+        Ok(TypedRecord { value: value_of::<K>(record)?, record })
+    }
+}
+
+/// The value in `record`.
+#[inline]
+pub(super) fn value_of<K: Codec>(record: Record<'_>) -> Result<K::View<'_>, ValueError> {
+    K::decode(record.payload()).map_err(|source| ValueError { sequence: record.sequence(), source })
 }
 
 impl<'r, K: Codec> Deref for TypedRecord<'r, K> {
@@ -59,7 +65,7 @@ impl<'r, K: Codec<View<'r>: fmt::Debug>> fmt::Debug for TypedRecord<'r, K> {
 /// A record that is good, but no value of the type. The reader goes on behind it.
 #[derive(Debug, Error)]
 #[error("record {sequence} is no value of its type: {source}")]
-pub struct DecodeError {
+pub struct ValueError {
     /// The record.
     pub sequence: u64,
     /// What the codec says.
@@ -75,80 +81,10 @@ pub enum TypedError<E: std::error::Error + 'static> {
     Read(#[from] E),
     /// A record is no value.
     #[error(transparent)]
-    Decode(DecodeError),
+    Value(ValueError),
     /// Of a journal: one of its channels is of another type.
     #[error(transparent)]
     Type(TypeError),
-}
-
-impl Channel {
-    /// The same channel, for values of the codec `K`.
-    ///
-    /// # Errors
-    ///
-    /// If the header records another type, or none.
-    pub fn typed<K: Codec>(self) -> Result<Typed<Channel, K>, TypeError> {
-        compare::<K>(&self.header().attributes, Some(self.path()))?;
-        Ok(Typed::new(self))
-    }
-}
-
-impl<K: Codec> Typed<Channel, K> {
-    /// The values that are there, as [`Channel::records`].
-    pub fn records(&self) -> TypedRecords<'_, K> {
-        TypedRecords { records: self.inner.records(), codec: std::marker::PhantomData }
-    }
-
-    /// The values from `start` on, as [`Channel::records_from`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Channel::records_from`].
-    pub fn records_from(&self, start: Start) -> Result<TypedRecords<'_, K>, SeekError> {
-        Ok(TypedRecords { records: self.inner.records_from(start)?, codec: std::marker::PhantomData })
-    }
-
-    /// A reader of its own, as [`Channel::reader`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Channel::reader`].
-    pub fn reader(&self, start: Start) -> Result<Typed<Reader, K>, SeekError> {
-        Ok(Typed::new(self.inner.reader(start)?))
-    }
-}
-
-/// The values of a channel from some place on; made by [`Typed::records`].
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct TypedRecords<'c, K> {
-    records: Records<'c>,
-    codec: std::marker::PhantomData<fn() -> K>,
-}
-
-impl<'c, K: Codec> Iterator for TypedRecords<'c, K> {
-    type Item = Result<TypedRecord<'c, K>, TypedError<ReadError>>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        Some(match self.records.next()? {
-            Ok(record) => TypedRecord::decode(record).map_err(TypedError::Decode),
-            Err(error) => Err(error.into()),
-        })
-    }
-}
-
-impl<'c, K> Deref for TypedRecords<'c, K> {
-    type Target = Records<'c>;
-
-    fn deref(&self) -> &Records<'c> {
-        &self.records
-    }
-}
-
-impl<K> fmt::Debug for TypedRecords<'_, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.records.fmt(f)
-    }
 }
 
 /// What a step forwards or backwards has found, as a value.
@@ -156,7 +92,7 @@ impl<K> fmt::Debug for TypedRecords<'_, K> {
 fn decoded<'r, K: Codec, E: std::error::Error>(
     record: Option<Record<'r>>,
 ) -> Result<Option<TypedRecord<'r, K>>, TypedError<E>> {
-    record.map(TypedRecord::decode).transpose().map_err(TypedError::Decode)
+    record.map(TypedRecord::decode).transpose().map_err(TypedError::Value)
 }
 
 impl Reader {
@@ -164,7 +100,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// As [`Channel::typed`].
+    /// As [`Channel::typed`](crate::Channel::typed).
     pub fn typed<K: Codec>(self) -> Result<Typed<Reader, K>, TypeError> {
         compare::<K>(&self.channel().header().attributes, Some(self.channel().path()))?;
         Ok(Typed::new(self))
@@ -176,7 +112,7 @@ impl<K: Codec> Typed<Reader, K> {
     ///
     /// # Errors
     ///
-    /// As [`Reader::try_next`]; [`TypedError::Decode`] if the record is no value, and then the reader stands behind it.
+    /// As [`Reader::try_next`]; [`TypedError::Value`] if the record is no value, and then the reader stands behind it.
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<ReadError>> {
         decoded(self.inner.try_next()?)
@@ -196,7 +132,7 @@ impl<K: Codec> Typed<Reader, K> {
     ///
     /// # Errors
     ///
-    /// As [`Reader::try_previous`]; [`TypedError::Decode`] if the record is no value, and then the reader stands before it.
+    /// As [`Reader::try_previous`]; [`TypedError::Value`] if the record is no value, and then the reader stands before it.
     pub fn try_previous(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<ReadError>> {
         decoded(self.inner.try_previous()?)
     }
@@ -207,12 +143,12 @@ impl CopyingReader {
     ///
     /// # Errors
     ///
-    /// As [`Channel::typed`]; [`TypeError::Unaligned`].
+    /// As [`Channel::typed`](crate::Channel::typed); [`TypeError::UnalignedCopy`].
     pub fn typed<K: Codec>(self) -> Result<Typed<CopyingReader, K>, TypeError> {
         compare::<K>(self.attributes(), Some(self.path()))?;
         if K::ALIGN > 1 {
-            let (path, expected) = (Some(self.path().to_owned()), format!("`{}`", K::name()));
-            return Err(TypeError::Unaligned { path, expected, align: K::ALIGN });
+            let (path, expected) = (self.path().to_owned(), format!("`{}`", K::name()));
+            return Err(TypeError::UnalignedCopy { path, expected, align: K::ALIGN });
         }
         Ok(Typed::new(self))
     }
@@ -223,7 +159,7 @@ impl<K: Codec> Typed<CopyingReader, K> {
     ///
     /// # Errors
     ///
-    /// As [`CopyingReader::try_next`]; [`TypedError::Decode`] if the record is no value, and then the reader stands behind it.
+    /// As [`CopyingReader::try_next`]; [`TypedError::Value`] if the record is no value, and then the reader stands behind it.
     pub fn try_next(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<ReadError>> {
         decoded(self.inner.try_next()?)
     }
@@ -236,10 +172,30 @@ impl<K: Codec> Typed<CopyingReader, K> {
     pub fn next(&mut self, wait: Wait<'_>) -> Result<Option<TypedRecord<'_, K>>, TypedError<ReadError>> {
         decoded(self.inner.next(wait)?)
     }
+
+    /// The value before this place, as [`CopyingReader::try_previous`].
+    ///
+    /// # Errors
+    ///
+    /// As [`CopyingReader::try_previous`]; [`TypedError::Value`] if the record is no value, and then the reader stands before it.
+    pub fn try_previous(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<ReadError>> {
+        decoded(self.inner.try_previous()?)
+    }
+
+    /// Goes on from `start`, as [`CopyingReader::seek`].
+    ///
+    /// # Errors
+    ///
+    /// As [`CopyingReader::seek`].
+    pub fn seek(&mut self, start: Start) -> Result<(), SeekError> {
+        self.inner.seek(start)
+    }
 }
 
 impl JournalReader {
-    /// The same reader, for values of the codec `K`. Whether they are is found out channel by channel, as it comes to them.
+    /// The same reader, for values of the codec `K`. Whether they are is found out channel by channel, as it comes to them: in a
+    /// journal another type may begin, if a writer has said so ([`JournalOptions::replace_type`](crate::JournalOptions::replace_type)).
+    /// From there on each record is told as [`TypedError::Type`]; [`Typed::into_inner`] gives the reader back, to go on with the other type.
     pub fn typed<K: Codec>(self) -> Typed<JournalReader, K> {
         Typed::new(self)
     }
@@ -250,7 +206,7 @@ impl<K: Codec> Typed<JournalReader, K> {
     ///
     /// # Errors
     ///
-    /// As [`JournalReader::try_next`]; [`TypedError::Decode`] if the record is no value, and [`TypedError::Type`] if its
+    /// As [`JournalReader::try_next`]; [`TypedError::Value`] if the record is no value, and [`TypedError::Type`] if its
     /// channel's are not; then the reader stands behind it.
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<JournalReadError>> {
@@ -281,6 +237,15 @@ impl<K: Codec> Typed<JournalReader, K> {
         let Typed { inner, compared, .. } = self;
         decoded(of_its_type::<K>(inner.try_previous()?, compared)?)
     }
+
+    /// Goes on from `start`, as [`JournalReader::seek`].
+    ///
+    /// # Errors
+    ///
+    /// As [`JournalReader::seek`].
+    pub fn seek(&mut self, start: Start) -> Result<(), JournalReadError> {
+        self.inner.seek(start)
+    }
 }
 
 impl NamedCursor {
@@ -295,7 +260,7 @@ impl<K: Codec> Typed<NamedCursor, K> {
     ///
     /// # Errors
     ///
-    /// As [`NamedCursor::try_next`]; [`TypedError::Decode`] and [`TypedError::Type`] as of a [`JournalReader`]. Then the cursor stands
+    /// As [`NamedCursor::try_next`]; [`TypedError::Value`] and [`TypedError::Type`] as of a [`JournalReader`]. Then the cursor stands
     /// behind the record: who commits passes over it.
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<TypedRecord<'_, K>>, TypedError<JournalReadError>> {
@@ -317,9 +282,32 @@ impl<K: Codec> Typed<NamedCursor, K> {
         decoded(of_its_type::<K>(inner.next(wait)?, compared)?)
     }
 
+    /// Goes on from `start`, as [`NamedCursor::seek`].
+    ///
+    /// # Errors
+    ///
+    /// As [`NamedCursor::seek`].
+    pub fn seek(&mut self, start: Start) -> Result<(), JournalReadError> {
+        self.inner.seek(start)
+    }
+
+    /// Goes on with the oldest record that is there, as [`NamedCursor::skip_to_oldest`].
+    ///
+    /// # Errors
+    ///
+    /// As [`NamedCursor::skip_to_oldest`].
+    pub fn skip_to_oldest(&mut self) -> Result<u64, JournalReadError> {
+        self.inner.skip_to_oldest()
+    }
+
     /// Remembers that everything before this place is done, as [`NamedCursor::commit`].
     pub fn commit(&mut self) {
         self.inner.commit();
+    }
+
+    /// Remembers that everything before the record `sequence` is done, as [`NamedCursor::commit_to`].
+    pub fn commit_to(&mut self, sequence: u64) {
+        self.inner.commit_to(sequence);
     }
 }
 

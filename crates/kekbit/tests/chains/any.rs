@@ -1,8 +1,7 @@
 //! Stages that are chosen at run time, in chains whose length is.
 
 use kekbit::{
-    AppendContext, CorrelationId, CorrelationStamp, Handler, Lz4, SequenceStamp, StageError, StageInfo,
-    TickUnit, Timestamp,
+    AppendContext, CorrelationId, Handler, Lz4, SequenceStamp, StageError, StageInfo, TickUnit, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -27,7 +26,7 @@ impl Kind {
         Any(match self {
             Kind::Timestamp(unit) => Box::new(Timestamp::new(unit)),
             Kind::Sequence => Box::new(SequenceStamp),
-            Kind::Correlation => Box::new(correlation.stage()),
+            Kind::Correlation => Box::new(correlation.clone()),
             Kind::Lz4 => Box::new(Lz4::new()),
             Kind::Before(_) | Kind::After(_) | Kind::Reverse => Box::new(Own(self)),
         })
@@ -37,7 +36,7 @@ impl Kind {
         match self {
             Kind::Timestamp(unit) => Timestamp::new(unit).describe(),
             Kind::Sequence => SequenceStamp.describe(),
-            Kind::Correlation => CorrelationStamp::default().describe(),
+            Kind::Correlation => CorrelationId::new().describe(),
             Kind::Lz4 => Lz4::new().describe(),
             Kind::Before(_) | Kind::After(_) | Kind::Reverse => Own(self).describe(),
         }
