@@ -61,7 +61,6 @@ fn no_record_allocates_once_the_buffers_are_warm() {
         .stage(Timestamp::nanos())
         .stage(Lz4::new())
         .stage(correlation.clone())
-        .stage(Lz4::new())
         .create(&path)
         .unwrap();
     let mut reader = Channel::open(&path).unwrap().reader(Start::Beginning).unwrap();
