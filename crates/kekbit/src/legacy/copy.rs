@@ -2,8 +2,9 @@
 //!
 //! The writer stores a payload, then the mark behind it, then the length before it. It does so through a mapping, and no read of a
 //! file is atomic against that: what one read has copied may be newer in one place than in another, even within a word. So everything
-//! is copied twice, one after the other, and a record counts if its length is the same in both: a store during the first copy is complete
-//! in the second, and one during the second was not there in the first. Then its payload was complete before the second began.
+//! is copied three times, one after the other, and a record counts if its length is the same in all of them. A word is stored to twice at
+//! the most, first the mark and then the length, and a store is torn by one read only. So one of three reads has seen the word as it was,
+//! and what all have seen is that. Then the payload was complete before the last copy began.
 
 use std::fs::File;
 use std::{io, mem};
@@ -14,6 +15,9 @@ use crate::sys::file;
 
 /// Bytes that are copied at once, unless a record is longer.
 const BLOCK: u64 = 128 << 10;
+
+/// How many copies must agree.
+pub(super) const COPIES: usize = 3;
 
 /// A copy of a part of the data region: whole records that count.
 #[derive(Debug, Default)]
@@ -61,19 +65,21 @@ impl Copied {
         bound: u64,
     ) -> io::Result<()> {
         self.read(file, at, (at + frame_len(len)).max(at + BLOCK).min(bound))?;
-        let end = self.end_of_records(header);
-        let before = mem::take(&mut self.bytes);
-        self.read(file, at, end)?;
-        let mut sure = at;
-        while let Some(len) = self.record_len(header, sure) {
-            let word = (sure - at) as usize..(sure - at + WORD) as usize;
-            // The payloads may differ, the lengths may not.
-            if before.get(word.clone()) != self.bytes.get(word) {
-                break;
+        for _ in 1..COPIES {
+            let end = self.end_of_records(header);
+            let before = mem::take(&mut self.bytes);
+            self.read(file, at, end)?;
+            let mut sure = at;
+            while let Some(len) = self.record_len(header, sure) {
+                let word = (sure - at) as usize..(sure - at + WORD) as usize;
+                // The payloads may differ, the lengths may not.
+                if before.get(word.clone()) != self.bytes.get(word) {
+                    break;
+                }
+                sure += frame_len(len);
             }
-            sure += frame_len(len);
+            self.bytes.truncate((sure - at) as usize);
         }
-        self.bytes.truncate((sure - at) as usize);
         Ok(())
     }
 

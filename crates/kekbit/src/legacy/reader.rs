@@ -2,13 +2,13 @@
 //!
 //! Invariants:
 //! - Nothing is lent that has not been copied, by a read that began after the record's length had been seen.
-//! - A word that makes no sense is copied until two copies, one after the other, are the same, before it is called damage.
+//! - A word that makes no sense is copied until three copies, one after the other, are the same, before it is called damage.
 //! - Where the format gives no way but to walk from the first record on, that is done: there is no index. On the way back it is
 //!   walked a block at a time, from places that were noted on the way there.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::copy::{Copied, next_word, word_at};
+use super::copy::{COPIES, Copied, next_word, word_at};
 use super::format::{Loss, WORD, Word, frame_len};
 use super::{Channel, Inner};
 use crate::Position;
@@ -318,17 +318,19 @@ impl Reader {
     /// Looks into the file at this place. A record has then been copied.
     #[cold]
     fn look(&mut self) -> Result<Word, ReadError> {
-        let mut before = None;
+        let (mut before, mut same) = (None, 0);
         // A writer of 0.3 changes a word twice at the most; somebody else may do so for ever.
         for _ in 0..LOOKS {
             let mut seen = Seen::default();
-            match self.look_once(&mut seen)? {
-                // Nothing else has come since: this is what is there.
-                word @ (Word::Bad(_) | Word::CutOff(_)) if before == Some(seen) && !seen.changes => {
-                    return Ok(word);
-                }
-                Word::Bad(_) | Word::CutOff(_) => before = Some(seen),
-                word => return Ok(word),
+            let word = self.look_once(&mut seen)?;
+            if !matches!(word, Word::Bad(_) | Word::CutOff(_)) {
+                return Ok(word);
+            }
+            same = if before == Some(seen) && !seen.changes { same + 1 } else { 1 };
+            before = Some(seen);
+            // Nothing else has come since: this is what is there.
+            if same == COPIES {
+                return Ok(word);
             }
         }
         Ok(Word::Bad("bytes that change all the time"))
